@@ -1,0 +1,1 @@
+"""In which order, from what, remembered where: plan, store, stages."""

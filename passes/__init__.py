@@ -1,0 +1,1 @@
+"""How a graph changes: one file a pass, onnx-ir in and out."""

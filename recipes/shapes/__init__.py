@@ -1,0 +1,1 @@
+"""The shapes family: small real diffusion models, trained here, that every demo and test compiles."""

@@ -1,0 +1,1 @@
+"""How it runs on the device: bundle, sessions, schedulers, generation. Never torch."""
