@@ -1,1 +1,1 @@
-"""The shapes family: small real diffusion models, trained here, that every demo and test compiles."""
+"""The demo models: small diffusion models that draw coloured shapes, and the means to check them."""

@@ -1,0 +1,130 @@
+"""Pass: one rewrite of a graph, as a frozen dataclass whose fields are its options.
+
+A pass prints as ``split-low-rank{rank=32}`` and latentc.passes.pass_text reads that back. Calling it runs
+``requires → clone → apply → ensures``; weights stay lazy, so a pass costs graph nodes, not gigabytes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, final
+
+import onnx_ir as ir
+
+from latentc.errors import PassError
+
+
+@dataclass(frozen=True)
+class Change:
+    """One place that a pass changed: the node or tensor, and what was done."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One candidate that a pass left alone, and why."""
+
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """What a lossy pass cost in one layer, measured when its weight was written.
+
+    Args:
+        layer: name of the weight.
+        pass_name: which pass.
+        relative_error: ‖rewritten - original‖ / ‖original‖ of the weight (or activation), 0 and up.
+    """
+
+    layer: str
+    pass_name: str
+    relative_error: float
+
+
+@dataclass
+class LossLedger:
+    """Collects layer losses while lazy weights are pulled; one ledger a written model."""
+
+    losses: list[LayerLoss] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may look at besides the graph.
+
+    Args:
+        ledger: where lossy passes put their losses.
+        calibration: folder of recorded component inputs, ``NNNN.npz`` each with one array an input
+            name; None when the recipe has none.
+    """
+
+    ledger: LossLedger = field(default_factory=LossLedger)
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """A rewritten model with what was changed and what was left alone."""
+
+    model: ir.Model
+    changes: tuple[Change, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """Base of all passes.
+
+    Class attributes:
+        name: the command-line name, equal to the file's name with dashes.
+        version: raised whenever the same options give other bytes; part of the digest.
+        preserves: the pass keeps the function (proven on random inputs in its tests); False for lossy ones.
+
+    Args:
+        optional: changing nothing is fine; otherwise a pass that matches nothing is an error.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    preserves: ClassVar[bool]
+
+    optional: bool = field(default=False, kw_only=True)
+
+    def requires(self, model: ir.Model) -> None:
+        """Raise PassError when ``model`` is not what this pass works on."""
+
+    @abstractmethod
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Rewrite ``model`` in place and say what changed. A second run changes nothing."""
+
+    def ensures(self, model: ir.Model) -> None:
+        """Raise PassError when the rewritten ``model`` breaks this pass's promise."""
+
+    def files(self) -> tuple[Path, ...]:
+        """Files that the options name; their content enters the digest."""
+        return ()
+
+    @final
+    def __call__(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Run the pass on a copy of ``model``; weights are shared with it, not copied.
+
+        Raises:
+            PassError: a requirement or promise is broken, or nothing matched and ``optional`` is False.
+        """
+        self.requires(model)
+        result = self.apply(model.clone(), context)
+        if not result.changes and not self.optional:
+            reasons = "; ".join(f"{r.where}: {r.why}" for r in result.refusals[:3])
+            raise PassError(
+                self.name,
+                f"changed nothing{f' ({reasons})' if reasons else ''}",
+                "remove the pass from the recipe, or give it optional: true",
+            )
+        self.ensures(result.model)
+        return result
