@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from latentc.errors import BundleError
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 FORMAT = 1
 
