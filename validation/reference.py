@@ -3,39 +3,44 @@
 The compiler's reference stage writes this folder once for a recipe; validation reads it, on machines
 without torch. Nothing here is ever drawn from a random generator again: noise is stored, not seeded.
 
-    reference.json          {"format": 1, "family": name in latentc.recipes.family.FAMILIES,
-                             "prompts": [P texts], "seeds": [P numbers, for the record],
-                             "negative_prompt": text, "steps": number, "guidance": number,
-                             "height": pixels, "width": pixels, "trajectory_prompts": Q <= P,
-                             "toolchain": {package: version}}
-    initial_latents.npz     latents [P, C, h, w] float32: standard normal noise, before any scaling by the
-                             scheduler (what a diffusers pipeline takes as ``latents=``; FLUX: unpacked)
-    step_noise.npz          only for schedulers that draw noise in every step (LCM):
-                             noise [P, steps - 1, C, h, w] float32, standard normal
-    token_ids.npz           a key a tokenizer folder: ``tokenizer`` [P, T], ``tokenizer_2`` [P, T] int64, and
-                             ``negative.<folder>`` [1, T] when guidance needs a second pass
-    embeddings.npz          ``text_states`` [P, T, D]; FLUX also ``pooled_states`` [P, D]; and
-                             ``negative.<name>`` [1, …] when guidance needs a second pass; all float32
-    trajectory.npz          latents [Q, steps + 1, C, h, w] float32 of the first Q prompts: [:, 0] as the first
-                             step receives it (scaled by the scheduler), [:, k] after step k
-    final_latents.npz       latents [P, C, h, w] float32 after the last step, as the scheduler gives them (before
-                             the division by scaling_factor that precedes the VAE decoder)
-    pictures/NNNN.png       P pictures, RGB, height × width
-    components/<name>.npz   golden tensors of one component, <name> as in latentc.recipes.family.Component:
-                             ``input.<tensor>`` and ``output.<tensor>``, stacked on the axis B for tensors that
-                             have one in the family's spec; tensors without B (FLUX's ids) are stored as they are.
-                             Inputs are taken from real runs, spread over prompts and steps.
-    clip.npz                optional: ``picture_features`` [P, F] and ``text_features`` [P, F] float32 of length 1
-    clip/vision/model.onnx  optional, with clip.npz: input ``pixels`` [B, 3, H, W] float32 (0…1, RGB, resized and
-                             normalised as clip/preprocess.json says), output ``features`` [B, F]
-    clip/preprocess.json    {"side_pixels": number, "mean": [3 numbers], "std": [3 numbers]}
+``reference.json``
+    ``{"format": 1, "family": name in latentc.recipes.family.FAMILIES, "prompts": [P texts],
+    "seeds": [P numbers, for the record], "negative_prompt": text, "steps": number, "guidance": number,
+    "height": pixels, "width": pixels, "trajectory_prompts": Q <= P, "toolchain": {package: version}}``
+``initial_latents.npz``
+    ``latents`` [P, C, h, w]: standard normal noise, before any scaling by the scheduler (what a diffusers
+    pipeline takes as ``latents=``; FLUX: before packing).
+``step_noise.npz``
+    Only for schedulers that draw noise in every step (LCM): ``noise`` [P, steps - 1, C, h, w], standard normal.
+``token_ids.npz``
+    One key a tokenizer folder, ``tokenizer`` and ``tokenizer_2``, [P, T] int64; ``negative.<folder>`` [1, T]
+    when guidance needs a second pass.
+``embeddings.npz``
+    ``text_states`` [P, T, D]; FLUX also ``pooled_states`` [P, D]; ``negative.<name>`` [1, …] when guidance
+    needs a second pass.
+``trajectory.npz``
+    ``latents`` [Q, steps + 1, C, h, w] of the first Q prompts: [:, 0] as the first step receives it (scaled
+    by the scheduler), [:, k] after step k.
+``final_latents.npz``
+    ``latents`` [P, C, h, w] after the last step, as the scheduler gives them (before the division by
+    scaling_factor that precedes the VAE decoder).
+``pictures/NNNN.png``
+    P pictures, RGB, height × width.
+``components/<name>.npz``
+    Golden tensors of one component, <name> as in latentc.recipes.family.Component: ``input.<tensor>`` and
+    ``output.<tensor>``, stacked on the axis B where the family's spec has one; tensors without B (FLUX's ids)
+    as they are. Inputs come from real runs, spread over prompts and steps.
+``clip.npz``, ``clip/``
+    Optional. ``picture_features`` and ``text_features`` [P, F], rows of length 1; ``clip/vision/model.onnx``
+    with input ``pixels`` [B, 3, side, side] and output ``features`` [B, F] (of any length);
+    ``clip/preprocess.json`` is ``{"side_pixels": number, "mean": [3 numbers], "std": [3 numbers]}``: pictures
+    are resized (bicubic), scaled to 0…1, less the mean, divided by std.
 
-Numbers are float32 except ids (int64). Files are plain ``numpy.savez``, without pickles.
+Numbers are float32 except ids (int64). Arrays are plain ``numpy.savez`` files without pickles.
 """
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +53,7 @@ from PIL import Image
 from latentc.errors import BundleError
 from latentc.recipes.family import FAMILIES, Component
 from latentc.runtime.manifest import Json
+from latentc.validation.typed_json import as_count, as_list, as_number, as_object, as_text, json_object
 
 FORMAT = 1
 
@@ -189,20 +195,17 @@ class Reference:
             return None
         features = _load(self.root / "clip.npz")
         path = self.root / "clip" / "preprocess.json"
-        preprocess = _read_json(path)
+        preprocess = json_object(path, _REBUILD)
         try:
-            side, mean, std = preprocess["side_pixels"], preprocess["mean"], preprocess["std"]
-            if not isinstance(side, int) or side <= 0:
-                raise TypeError(f"side_pixels is {side!r}, expected a positive number")
             return ClipReference(
                 np.asarray(features["picture_features"], np.float32),
                 np.asarray(features["text_features"], np.float32),
                 self.root / "clip" / "vision" / "model.onnx",
-                side,
-                _three_floats(mean),
-                _three_floats(std),
+                as_count(preprocess["side_pixels"]),
+                _three(preprocess["mean"]),
+                _three(preprocess["std"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise BundleError(str(path), f"is incomplete or mistyped: {error}", _REBUILD) from error
 
     def _latents(self, file: str, key: str, leading: tuple[int, ...], rank: int) -> Floats:
@@ -236,7 +239,7 @@ def read_reference(root: Path) -> Reference:
         BundleError: the folder is no reference, is incomplete, or is of another format.
     """
     path = root / "reference.json"
-    data = _read_json(path)
+    data = json_object(path, _REBUILD)
     if data.get("format") != FORMAT:
         raise BundleError(
             str(path), f"has format {data.get('format')}, this latentc reads format {FORMAT}", _REBUILD
@@ -244,16 +247,18 @@ def read_reference(root: Path) -> Reference:
     try:
         reference = Reference(
             root=root,
-            family=_text(data["family"]),
-            prompts=tuple(_text(prompt) for prompt in _list(data["prompts"])),
-            seeds=tuple(int(_number(seed)) for seed in _list(data["seeds"])),
-            negative_prompt=_text(data["negative_prompt"]),
-            steps=int(_number(data["steps"])),
-            guidance=_number(data["guidance"]),
-            height=int(_number(data["height"])),
-            width=int(_number(data["width"])),
-            trajectory_prompts=int(_number(data["trajectory_prompts"])),
-            toolchain={name: _text(version) for name, version in _mapping(data.get("toolchain", {})).items()},
+            family=as_text(data["family"]),
+            prompts=tuple(as_text(prompt) for prompt in as_list(data["prompts"])),
+            seeds=tuple(as_count(seed) for seed in as_list(data["seeds"])),
+            negative_prompt=as_text(data["negative_prompt"]),
+            steps=as_count(data["steps"]),
+            guidance=as_number(data["guidance"]),
+            height=as_count(data["height"]),
+            width=as_count(data["width"]),
+            trajectory_prompts=as_count(data["trajectory_prompts"]),
+            toolchain={
+                name: as_text(version) for name, version in as_object(data.get("toolchain", {})).items()
+            },
         )
     except (KeyError, TypeError) as error:
         raise BundleError(str(path), f"is incomplete or mistyped: {error}", _REBUILD) from error
@@ -262,7 +267,7 @@ def read_reference(root: Path) -> Reference:
     if not reference.prompts or len(reference.seeds) != len(reference.prompts):
         raise BundleError(
             str(path),
-            f"has {len(reference.prompts)} prompts and {len(reference.seeds)} seeds, expected as many, and at least one",
+            f"has {len(reference.prompts)} prompts and {len(reference.seeds)} seeds, expected one seed a prompt",
             _REBUILD,
         )
     if not 0 < reference.trajectory_prompts <= len(reference.prompts):
@@ -284,40 +289,6 @@ def _load(path: Path) -> Tensors:
         raise BundleError(str(path), f"cannot be read: {error}", _REBUILD) from error
 
 
-def _read_json(path: Path) -> dict[str, Json]:
-    try:
-        data: Json = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BundleError(str(path), f"cannot be read: {error}", _REBUILD) from error
-    if not isinstance(data, dict):
-        raise BundleError(str(path), "is not a JSON object", _REBUILD)
-    return data
-
-
-def _three_floats(value: Json) -> tuple[float, float, float]:
-    red, green, blue = (_number(item) for item in _list(value))
+def _three(value: Json) -> tuple[float, float, float]:
+    red, green, blue = (as_number(item) for item in as_list(value))
     return red, green, blue
-
-
-def _list(value: Json) -> list[Json]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
-    return value
-
-
-def _mapping(value: Json) -> dict[str, Json]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is not an object")
-    return value
-
-
-def _text(value: Json) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
-    return value
-
-
-def _number(value: Json) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
-    return value
