@@ -1,0 +1,111 @@
+"""Run a plan: what is in the store is taken from it, everything else is made and published, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from latentc.compiler.explain import reason_stale
+from latentc.compiler.plan import Plan
+from latentc.compiler.stage import Step
+from latentc.compiler.store import Artifact, Store, disk_error, is_disk_error
+from latentc.errors import ResourceError
+from latentc.runtime.manifest import Json
+
+
+class Observer(Protocol):
+    """Told how a run goes on; draws a progress line, or prints, or does nothing."""
+
+    def started(self, label: str, number: int, total: int, why: str, seconds_left: float | None) -> None:
+        """A step begins; ``seconds_left`` estimates the rest of the run, None when nothing is known."""
+
+    def progressed(self, fraction: float, words: str) -> None:
+        """The step has done ``fraction`` (0…1) of its work and now does ``words``."""
+
+    def finished(self, label: str, duration_s: float, cached: bool) -> None:
+        """A step is done, or was in the store."""
+
+
+@dataclass(frozen=True)
+class StepState:
+    """A step of a plan as the store sees it: there, or stale and why; seconds it took the last time."""
+
+    step: Step
+    cached: bool
+    why: str
+    expected_s: float | None
+
+
+def states_of(plan: Plan, store: Store) -> tuple[StepState, ...]:
+    """What running ``plan`` would do, step by step, in order."""
+    last = store.last_plan(plan.name)
+    states = []
+    for step in plan.steps:
+        before = last.get(step.label)
+        expected_s = before.get("seconds") if before else None
+        damage = store.damage(step.digest)
+        if damage is not None:
+            why, cached = f"damaged: {damage.file} {damage.reason}", False
+        elif store.contains(step.digest):
+            why, cached = "", True
+        else:
+            before_key = before.get("key") if before else None
+            why, cached = reason_stale(step.key, before_key if isinstance(before_key, dict) else None), False
+        states.append(StepState(step, cached, why, expected_s if isinstance(expected_s, float) else None))
+    return tuple(states)
+
+
+def run_plan(plan: Plan, store: Store, observer: Observer) -> Mapping[str, Artifact]:
+    """Make everything ``plan`` asks for that is not in ``store``; the artifacts by step label.
+
+    Raises:
+        LatentcError: whatever a stage raises; finished steps stay, so running again goes on there.
+        ResourceError: out of memory or disk.
+    """
+    states = states_of(plan, store)
+    memory: dict[str, dict[str, Json]] = store.last_plan(plan.name)
+    artifacts: dict[str, Artifact] = {}
+    for number, state in enumerate(states, start=1):
+        step = state.step
+        artifact = store.find(step.digest)
+        if artifact is None:
+            left = [later.expected_s for later in states[number - 1 :] if not later.cached]
+            known = None if any(seconds is None for seconds in left) else sum(filter(None, left))
+            observer.started(step.label, number, len(states), state.why, known)
+            artifact, made = _make(step, artifacts, plan, store, observer)
+            observer.finished(step.label, artifact.duration_s, cached=not made)
+        else:
+            observer.finished(step.label, artifact.duration_s, cached=True)
+        artifacts[step.label] = artifact
+        memory[step.label] = {"key": step.key, "seconds": artifact.duration_s}
+    store.remember_plan(plan.name, memory)
+    return artifacts
+
+
+def _make(
+    step: Step, artifacts: Mapping[str, Artifact], plan: Plan, store: Store, observer: Observer
+) -> tuple[Artifact, bool]:
+    """Make one artifact, unless another process does so while we wait for it."""
+    inputs: dict[str, Path] = {name: artifacts[below.label].path for name, below in step.inputs.items()}
+    with store.lock(step.digest):
+        already = store.find(step.digest)
+        if already is not None:
+            return already, False
+        with store.workspace() as work:
+            out = work / "content"
+            out.mkdir()
+            began_s = time.monotonic()
+            try:
+                step.stage.run(inputs, out, observer.progressed)
+            except MemoryError as error:
+                raise ResourceError(
+                    step.label, "ran out of memory", "use a machine with more, or a smaller model"
+                ) from error
+            except OSError as error:
+                if not is_disk_error(error):
+                    raise
+                raise disk_error(step.label, error) from error
+            return store.publish(step.digest, step.key, work, time.monotonic() - began_s), True

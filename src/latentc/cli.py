@@ -1,0 +1,436 @@
+"""The command line: what each command takes, and which exit code ends it. Heavy imports live inside."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, ParamSpec
+
+import typer
+
+from latentc import __version__
+from latentc.errors import GateFailed, InternalError, LatentcError, UsageError
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="latentc",
+    help="Compile text-to-image diffusion pipelines into verified 4-bit bundles for small devices.",
+    epilog="Try: latentc build shapes-sd --out out",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+engine_app = typer.Typer(
+    help="Engines, on the board that will run them.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(engine_app, name="engine")
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name.")
+]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe: --set sampling.steps=8."),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="Build for this target instead of the recipe's; repeatable."),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Where finished work is kept.", show_default="~/.cache/latentc")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoiser steps.")]
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn every error into its message and exit code; a defect of ours into one line, not a traceback."""
+
+    @functools.wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            command(*args, **kwargs)
+        except LatentcError as error:
+            _end(error)
+        except KeyboardInterrupt:
+            from latentc.terminal import say
+
+            say("\ninterrupted: what was finished is kept; the same command goes on from there", sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except MemoryError:
+            from latentc.errors import ResourceError
+
+            _end(ResourceError("", "ran out of memory", "close other programs, or use a machine with more"))
+        except (typer.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get("LATENTC_DEBUG"):
+                traceback.print_exc()
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            _end(
+                InternalError(
+                    where,
+                    f"{type(error).__name__}: {error}",
+                    "this is a defect of latentc: please report it with the output of LATENTC_DEBUG=1",
+                )
+            )
+
+    return inner
+
+
+@app.command(epilog="Try: latentc build shapes-sd --out out --target ort-mobile")
+@guarded
+def build(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Receives one bundle a target, and report/.")],
+    target: TargetOption = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Compile a recipe, pack a bundle a target and validate it; exit code 1 when a limit is broken."""
+    from latentc.compiler.build import build_recipe
+    from latentc.compiler.store import Store
+    from latentc.recipes.load import load_recipe, recipe_file
+    from latentc.terminal import ProgressLines, duration_text, say, say_table, size_text
+
+    loaded = load_recipe(recipe_file(recipe), set_ or [])
+    progress = ProgressLines()
+    result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress)
+    say_table(
+        ["target", "bundle", "size", "of fp16", "verdict"],
+        [
+            [
+                one.target,
+                str(one.bundle),
+                size_text(one.model_bytes),
+                f"{one.model_bytes / one.fp16_bytes:.2f}",
+                "passed" if one.passed else f"FAILED: {', '.join(one.failures[:3])}",
+            ]
+            for one in result.targets
+        ],
+    )
+    say(
+        f"report: {result.report / 'report.html'}   "
+        f"({progress.cached} of {result.steps} steps from the store, {duration_text(result.seconds)})"
+    )
+    if not result.passed:
+        raise GateFailed(
+            "", "the result is outside the recipe's limits", f"open {result.report / 'report.html'}"
+        )
+
+
+@app.command(epilog="Try: latentc plan shapes-sd")
+@guarded
+def plan(
+    recipe: RecipeArgument,
+    target: TargetOption = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a build would do: each step, whether it is in the store, and if not, why."""
+    from latentc.compiler.build import plan_recipe
+    from latentc.compiler.run import states_of
+    from latentc.compiler.store import Store
+    from latentc.recipes.load import load_recipe, recipe_file
+    from latentc.terminal import duration_text, say, say_json, say_table
+
+    loaded = load_recipe(recipe_file(recipe), set_ or [])
+    states = states_of(plan_recipe(loaded, tuple(target or ())), Store(_store(store)))
+    if as_json:
+        say_json(
+            [
+                {
+                    "step": state.step.label,
+                    "digest": state.step.digest,
+                    "cached": state.cached,
+                    "why": state.why,
+                    "expected_s": state.expected_s,
+                }
+                for state in states
+            ]
+        )
+        return
+    rows = [
+        [
+            state.step.label,
+            "cached" if state.cached else "run",
+            "" if state.cached or state.expected_s is None else duration_text(state.expected_s),
+            state.why,
+        ]
+        for state in states
+    ]
+    say_table(["step", "", "took", "why"], rows)
+    to_run = [state for state in states if not state.cached]
+    known = [state.expected_s for state in to_run if state.expected_s is not None]
+    guess = f", about {duration_text(sum(known))}" if to_run and len(known) == len(to_run) else ""
+    say(f"{len(to_run)} of {len(states)} steps to run{guess}")
+
+
+@app.command(epilog="Try: latentc validate out/ort-mobile --report out/again")
+@guarded
+def validate(
+    bundle: BundleArgument,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Receives report.json, report.html, junit.xml.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fail when a metric is worse than in this file.")
+    ] = None,
+    update_baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write this run's metrics as the new baseline.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Compare a bundle with the fp16 original it was made from; exit code 1 when a limit is broken."""
+    from latentc.terminal import say
+    from latentc.validation.gate import validate_bundle
+
+    folder = report if report is not None else bundle.parent / "report"
+    result = validate_bundle(
+        bundle, folder, baseline=baseline, update_baseline=update_baseline, threads=threads
+    )
+    for finding in result.findings:
+        if not finding.passed:
+            say(f"FAILED {finding}")
+    say(f"report: {folder / 'report.html'}")
+    if not result.passed:
+        raise GateFailed(str(bundle), "the result is outside its limits", f"open {folder / 'report.html'}")
+
+
+@app.command(
+    epilog='Try: latentc run out/ort-mobile --prompt "a large red circle on a white background" --out red.png'
+)
+@guarded
+def run(
+    bundle: BundleArgument,
+    prompt: Annotated[str, typer.Option(help="What the picture shows.")],
+    out: Annotated[Path, typer.Option(metavar="IMAGE.png", help="Where the picture goes.")],
+    negative_prompt: Annotated[str, typer.Option(help="What it does not show.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Where the noise comes from.")] = 0,
+    steps: StepsOption = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Classifier-free guidance scale.")] = None,
+    height: Annotated[int | None, typer.Option(min=8, help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="Pixels.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Make a picture from a bundle; needs no torch."""
+    from latentc.runtime.generate import generate
+    from latentc.runtime.picture import save_picture
+    from latentc.terminal import say
+
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}", "is not a .png file", "give it the ending .png")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}", f"there is no folder '{out.parent}'", "make it first")
+    picture = generate(
+        bundle,
+        prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        height=height,
+        width=width,
+        threads=threads,
+    )
+    save_picture(picture, out)
+    say(str(out))
+
+
+@engine_app.command("build", epilog="Try: latentc engine build jetson-orin-nano-8gb")
+@guarded
+def engine_build(bundle: BundleArgument) -> None:
+    """Build the bundle's TensorRT engines on this board, then run the bundle's self-test."""
+    from latentc.runtime.engine import build_engines
+    from latentc.terminal import say
+
+    for line in build_engines(bundle):
+        say(line)
+
+
+@app.command(epilog="Try: latentc bench out/ort-mobile")
+@guarded
+def bench(
+    bundle: BundleArgument,
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs of each component.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time each component of a bundle on this machine."""
+    from dataclasses import asdict
+
+    from latentc.runtime.measure import measure_bundle
+    from latentc.terminal import say_json, say_table
+
+    rows = measure_bundle(bundle, runs=runs, threads=threads)
+    if as_json:
+        say_json([asdict(row) for row in rows])
+        return
+    say_table(
+        ["component", "load ms", "run ms (median)", "peak MiB"],
+        [
+            [row.component, f"{row.load_ms:.1f}", f"{row.latency_ms:.2f}", f"{row.memory_mib:.0f}"]
+            for row in rows
+        ],
+    )
+
+
+@app.command(epilog="Try: latentc inspect out/ort-mobile")
+@guarded
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle, or an ONNX file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is inside a bundle or a graph."""
+    from latentc.compiler.inspection import inspect_path
+    from latentc.terminal import say, say_json, say_table
+
+    facts = inspect_path(path)
+    if as_json:
+        say_json(facts.to_json())
+        return
+    for line in facts.head:
+        say(line)
+    say_table(facts.columns, facts.rows)
+
+
+@app.command(epilog="Try: latentc verify out/ort-mobile")
+@guarded
+def verify(bundle: BundleArgument) -> None:
+    """Check that every file of a bundle is exactly what was packed."""
+    from latentc.runtime.bundle import verify_bundle
+    from latentc.terminal import say, size_text
+
+    manifest = verify_bundle(bundle).manifest
+    total = sum(entry.size_bytes for entry in manifest.files.values())
+    say(f"{bundle}: sound, {len(manifest.files)} files, {size_text(total)}")
+
+
+@app.command(epilog="Try: latentc doctor")
+@guarded
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can do: packages by extra, runtimes, memory and disk."""
+    from latentc.compiler.doctor import examine
+    from latentc.terminal import say_json, say_table
+
+    checks = examine()
+    if as_json:
+        say_json([{"what": c.what, "found": c.found, "fix": c.fix} for c in checks])
+        return
+    say_table(["what", "found", "fix"], [[c.what, c.found, c.fix] for c in checks])
+
+
+@app.command(epilog="Try: latentc recipes")
+@guarded
+def recipes(
+    as_json: JsonOption = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a recipe instead.")
+    ] = False,
+) -> None:
+    """List the recipes that come with latentc."""
+    from latentc.recipes.load import SHIPPED, load_recipe, recipe_schema
+    from latentc.terminal import say_json, say_table
+
+    if schema:
+        say_json(recipe_schema())
+        return
+    loaded = [load_recipe(file) for file in sorted(SHIPPED.glob("*.yaml"))]
+    rows = [[one.file.stem, one.recipe.model.path, " ".join(one.recipe.targets)] for one in loaded]
+    if as_json:
+        say_json([dict(zip(("recipe", "model", "targets"), row, strict=True)) for row in rows])
+        return
+    say_table(["recipe", "model", "targets"], rows)
+
+
+@app.command(epilog="Try: latentc targets")
+@guarded
+def targets(as_json: JsonOption = False) -> None:
+    """List the targets and what each truly executes."""
+    from dataclasses import asdict
+
+    from latentc.recipes.target import TARGETS
+    from latentc.terminal import say_json, say_table
+
+    if as_json:
+        say_json([asdict(target) for target in TARGETS])
+        return
+    say_table(
+        ["target", "memory", "executes (weights × activations)", "note"],
+        [[t.name, f"{t.memory_mib} MiB", "; ".join(t.executes), t.note] for t in TARGETS],
+    )
+
+
+@app.command(epilog="Try: latentc passes")
+@guarded
+def passes(as_json: JsonOption = False) -> None:
+    """List the passes with their options."""
+    from latentc.compiler.inspection import describe_passes
+    from latentc.terminal import say_json, say_table
+
+    described = describe_passes()
+    if as_json:
+        say_json(
+            [
+                {"pass": d.name, "options": d.options, "preserves": d.preserves, "what": d.what}
+                for d in described
+            ]
+        )
+        return
+    say_table(
+        ["pass", "keeps the function", "what", "options"],
+        [[d.name, "yes" if d.preserves else "no", d.what, d.options_text] for d in described],
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from latentc.terminal import say
+
+        say(f"latentc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Compile text-to-image diffusion pipelines into verified 4-bit bundles for small devices."""
+
+
+def _store(chosen: Path | None) -> Path:
+    if chosen is not None:
+        return chosen
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "latentc"
+
+
+def _end(error: LatentcError) -> NoReturn:
+    from latentc.terminal import say_error
+
+    say_error(error)
+    raise typer.Exit(error.exit_code) from None
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point of the ``latentc`` command."""
+    app()
