@@ -11,7 +11,8 @@ without torch. Nothing here is ever drawn from a random generator again: noise i
     ``latents`` [P, C, h, w]: standard normal noise, before any scaling by the scheduler (what a diffusers
     pipeline takes as ``latents=``; FLUX: before packing).
 ``step_noise.npz``
-    Only for schedulers that draw noise in every step (LCM): ``noise`` [P, steps - 1, C, h, w], standard normal.
+    Only for schedulers that draw noise in every step (LCM): ``noise`` [P, steps - 1, C, h, w], standard
+    normal.
 ``token_ids.npz``
     One key a tokenizer folder, ``tokenizer`` and ``tokenizer_2``, [P, T] int64; ``negative.<folder>`` [1, T]
     when guidance needs a second pass.
@@ -267,7 +268,8 @@ def read_reference(root: Path) -> Reference:
     if not reference.prompts or len(reference.seeds) != len(reference.prompts):
         raise BundleError(
             str(path),
-            f"has {len(reference.prompts)} prompts and {len(reference.seeds)} seeds, expected one seed a prompt",
+            f"has {len(reference.prompts)} prompts and {len(reference.seeds)} seeds, "
+            "expected one seed a prompt and at least one prompt",
             _REBUILD,
         )
     if not 0 < reference.trajectory_prompts <= len(reference.prompts):

@@ -1,0 +1,196 @@
+"""Report: the verdict on one bundle with everything that led to it. A report without findings fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from latentc.runtime.manifest import Json
+from latentc.validation.finding import Finding
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What was really executed to get the figures.
+
+    Args:
+        executes: what the target's hardware runs, as 'weights × activations'.
+        simulated: what the bundle only simulates, in words.
+        stand_in: what ran here in the target's place, in words; empty when it was the target's own runtime.
+    """
+
+    executes: tuple[str, ...]
+    simulated: tuple[str, ...] = ()
+    stand_in: str = ""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One prompt's pair of pictures.
+
+    Args:
+        index: of the prompt, from 0.
+        prompt: the text.
+        original: PNG of the reference, relative to the report.
+        result: PNG of the bundle, relative to the report.
+        psnr_db: of the pair.
+        ssim: of the pair; None for pictures below 11 pixels.
+        feature_distance: 1 - cosine of CLIP's features; None without a CLIP model.
+        clip_score: of the result; None without a CLIP model.
+        original_shows: whether the original shows what the prompt says; None when nobody can tell.
+        result_shows: the same for the result.
+    """
+
+    index: int
+    prompt: str
+    original: str
+    result: str
+    psnr_db: float
+    ssim: float | None
+    feature_distance: float | None
+    clip_score: float | None
+    original_shows: bool | None
+    result_shows: bool | None
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """The trajectories after one step; step 0 is what the first step receives.
+
+    Args:
+        step: 0…steps.
+        relative_error: mean over the prompts.
+        worst_relative_error: the largest of any prompt.
+        cosine: mean over the prompts.
+    """
+
+    step: int
+    relative_error: float
+    worst_relative_error: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What a lossy pass cost in one layer.
+
+    Args:
+        component: folder name.
+        layer: name of the weight.
+        pass_name: which pass.
+        relative_error: ‖rewritten - original‖ / ‖original‖.
+    """
+
+    component: str
+    layer: str
+    pass_name: str
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class RefusalRow:
+    """A candidate that a pass left alone."""
+
+    component: str
+    pass_name: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """A component's weights in bytes; the quantized ones with their low-rank branches and scales."""
+
+    component: str
+    fp16_bytes: int
+    bundle_bytes: int
+    quantized_fp16_bytes: int
+    quantized_bytes: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a piece of work took here.
+
+    Args:
+        name: what was done.
+        seconds: each time, mean.
+        times: how often it was done.
+    """
+
+    name: str
+    seconds: float
+    times: int
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """What the compiler knows about how the bundle was made; empty when only the bundle is at hand."""
+
+    layers: tuple[LayerRow, ...] = ()
+    refusals: tuple[RefusalRow, ...] = ()
+    timings: tuple[Timing, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on one bundle.
+
+    Args:
+        recipe: name of the recipe.
+        target: name of the target.
+        family: name of the family.
+        execution: what really ran.
+        findings: every metric against its limit.
+        pictures: a row a prompt.
+        steps: the trajectories, step by step.
+        sizes: a row a component.
+        bundle_bytes: of all files of the bundle.
+        build: what the compiler knows.
+        timings: of this validation.
+        notes: what was not measured and why, and what else to know; whole sentences.
+        sampling: steps, guidance, height and width of the comparison.
+        scheduler: name.
+        environment: machine and versions that validated.
+        provenance: where the bundle comes from: digests, toolchain.
+        resolved_recipe: the recipe that made the bundle.
+    """
+
+    recipe: str
+    target: str
+    family: str
+    execution: Execution
+    findings: tuple[Finding, ...]
+    pictures: tuple[PictureRow, ...] = ()
+    steps: tuple[StepRow, ...] = ()
+    sizes: tuple[SizeRow, ...] = ()
+    bundle_bytes: int = 0
+    build: BuildFacts = BuildFacts()
+    timings: tuple[Timing, ...] = ()
+    notes: tuple[str, ...] = ()
+    sampling: dict[str, float] = field(default_factory=dict)
+    scheduler: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+    resolved_recipe: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every finding passed and at least one of them was held to a limit."""
+        held = any(finding.limit is not None for finding in self.findings)
+        return held and all(finding.passed for finding in self.findings)
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings that did not pass."""
+        return tuple(finding for finding in self.findings if not finding.passed)
+
+    def verdict(self) -> str:
+        """One sentence: passed or failed, and what counted."""
+        held = sum(finding.limit is not None for finding in self.findings)
+        if not self.findings:
+            return "failed: nothing was measured"
+        if not held:
+            return "failed: nothing was held to a limit"
+        if self.passed:
+            return f"passed: {held} of {held} limits kept"
+        return f"failed: {len(self.failures)} of {held} limits broken"
