@@ -23,7 +23,7 @@ MAX_DEPTH = 20
 _NULL = re.compile(r"^(?:~|null|)$")
 _BOOL = re.compile(r"^(?:true|false)$")
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
-_FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?$")
+_FLOAT = re.compile(r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$")
 
 
 def plain_from_yaml(text: str, where: str) -> Plain:
