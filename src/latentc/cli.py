@@ -1,24 +1,16 @@
-"""The command line: what each command takes, and which exit code ends it. Heavy imports live inside."""
+"""The command line: what each command takes and shows. Heavy imports live inside the commands."""
 
 from __future__ import annotations
 
-import functools
 import os
-import signal
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated
 
 import typer
 
 from latentc import __version__
-from latentc.errors import GateFailed, InternalError, LatentcError, UsageError
-
-P = ParamSpec("P")
-
-INTERRUPTED = 130
+from latentc.border import guarded
+from latentc.errors import GateFailed, UsageError
 
 app = typer.Typer(
     name="latentc",
@@ -53,43 +45,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoiser steps.")]
 
 
-def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn every error into its message and exit code; a defect of ours into one line, not a traceback."""
-
-    @functools.wraps(command)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            command(*args, **kwargs)
-        except LatentcError as error:
-            _end(error)
-        except KeyboardInterrupt:
-            from latentc.terminal import say
-
-            say("\ninterrupted: what was finished is kept; the same command goes on from there", sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
-        except MemoryError:
-            from latentc.errors import ResourceError
-
-            _end(ResourceError("", "ran out of memory", "close other programs, or use a machine with more"))
-        except (typer.Exit, BrokenPipeError):
-            raise
-        except Exception as error:
-            if os.environ.get("LATENTC_DEBUG"):
-                traceback.print_exc()
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}:{place.lineno}"
-            _end(
-                InternalError(
-                    where,
-                    f"{type(error).__name__}: {error}",
-                    "this is a defect of latentc: please report it with the output of LATENTC_DEBUG=1",
-                )
-            )
-
-    return inner
-
-
 @app.command(epilog="Try: latentc build shapes-sd --out out --target ort-mobile")
 @guarded
 def build(
@@ -99,7 +54,10 @@ def build(
     set_: SetOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Compile a recipe, pack a bundle a target and validate it; exit code 1 when a limit is broken."""
+    """Compile a recipe into verified bundles.
+
+    One bundle a target in DIR/<target>, the report in DIR/report; exit code 1 when a limit is broken.
+    """
     from latentc.compiler.build import build_recipe
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
@@ -140,7 +98,7 @@ def plan(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a build would do: each step, whether it is in the store, and if not, why."""
+    """Show which steps a build would run, and why."""
     from latentc.compiler.build import plan_recipe
     from latentc.compiler.run import states_of
     from latentc.compiler.store import Store
@@ -194,7 +152,10 @@ def validate(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
-    """Compare a bundle with the fp16 original it was made from; exit code 1 when a limit is broken."""
+    """Compare a bundle with the fp16 original.
+
+    The gate of a CI: exit code 1 when a limit is broken or a metric is worse than the baseline.
+    """
     from latentc.terminal import say
     from latentc.validation.gate import validate_bundle
 
@@ -253,7 +214,7 @@ def run(
 @engine_app.command("build", epilog="Try: latentc engine build jetson-orin-nano-8gb")
 @guarded
 def engine_build(bundle: BundleArgument) -> None:
-    """Build the bundle's TensorRT engines on this board, then run the bundle's self-test."""
+    """Build the engines of a bundle, then run its self-test."""
     from latentc.runtime.engine import build_engines
     from latentc.terminal import say
 
@@ -310,7 +271,7 @@ def inspect(
 @app.command(epilog="Try: latentc verify out/ort-mobile")
 @guarded
 def verify(bundle: BundleArgument) -> None:
-    """Check that every file of a bundle is exactly what was packed."""
+    """Check every byte of a bundle."""
     from latentc.runtime.bundle import verify_bundle
     from latentc.terminal import say, size_text
 
@@ -322,7 +283,7 @@ def verify(bundle: BundleArgument) -> None:
 @app.command(epilog="Try: latentc doctor")
 @guarded
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine can do: packages by extra, runtimes, memory and disk."""
+    """Say what this machine can do, and what is missing."""
     from latentc.compiler.doctor import examine
     from latentc.terminal import say_json, say_table
 
@@ -359,7 +320,7 @@ def recipes(
 @app.command(epilog="Try: latentc targets")
 @guarded
 def targets(as_json: JsonOption = False) -> None:
-    """List the targets and what each truly executes."""
+    """List the targets and what they execute."""
     from dataclasses import asdict
 
     from latentc.recipes.target import TARGETS
@@ -418,17 +379,6 @@ def _store(chosen: Path | None) -> Path:
         return chosen
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "latentc"
-
-
-def _end(error: LatentcError) -> NoReturn:
-    from latentc.terminal import say_error
-
-    say_error(error)
-    raise typer.Exit(error.exit_code) from None
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def main() -> None:

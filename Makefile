@@ -1,0 +1,51 @@
+# Every task, one line of help each: `make help`.
+PYTHON ?= python3
+BIN := .venv/bin
+STORE := .latentc/store
+OUT := out
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format golden demo-models bench-fidelity-basics bench-kill bench-aarch64 bench-startup clean
+
+help:  ## list the tasks
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
+
+.venv/compile: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile,rtx,eval]'
+	@touch $@
+
+.venv/dev: pyproject.toml .venv/compile
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile,rtx,eval,genai,dev]'
+	@touch $@
+
+demo: .venv/compile  ## compile, validate and run the demo model for three targets
+	$(BIN)/latentc build recipes/shapes-sd.yaml --out $(OUT) --store $(STORE)
+	@mkdir -p $(OUT)/pictures
+	$(BIN)/latentc run $(OUT)/ort-mobile --seed 1 --out $(OUT)/pictures/1.png \
+		--prompt "a large red circle to the left of a small blue star on a white background"
+	$(BIN)/latentc run $(OUT)/ort-mobile --seed 2 --out $(OUT)/pictures/2.png \
+		--prompt "a small yellow triangle above a large green square on a black background"
+	@echo "pictures: $(OUT)/pictures   report: $(OUT)/report/report.html"
+
+test: .venv/dev check  ## set up what is needed and run the whole suite
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## format, lint, types and import direction, as the CI does
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev  ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+golden: .venv/dev  ## rewrite the golden graphs; read the diff before you commit it
+	$(BIN)/python -m pytest tests/passes --update-golden
+
+demo-models: .venv/dev  ## train the shapes models again from their seed (hours)
+	$(BIN)/python -m latentc.recipes.shapes.train
+
+clean:  ## remove what the tasks made, the environment excepted
+	rm -rf $(OUT) .latentc build dist .mypy_cache .ruff_cache .pytest_cache
