@@ -36,8 +36,9 @@ class PictureRow:
         ssim: of the pair; None for pictures below 11 pixels.
         feature_distance: 1 - cosine of CLIP's features; None without a CLIP model.
         clip_score: of the result; None without a CLIP model.
-        original_shows: whether the original shows what the prompt says; None when nobody can tell.
-        result_shows: the same for the result.
+        original_wrong: what of the prompt the original does not show, such as ``colour``; empty when all
+            is right, None when nobody can tell.
+        result_wrong: the same for the result.
     """
 
     index: int
@@ -48,8 +49,8 @@ class PictureRow:
     ssim: float | None
     feature_distance: float | None
     clip_score: float | None
-    original_shows: bool | None
-    result_shows: bool | None
+    original_wrong: tuple[str, ...] | None
+    result_wrong: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

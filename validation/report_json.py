@@ -1,6 +1,6 @@
 """Report as JSON and back: valid JSON whatever was measured, NaN and infinity as null.
 
-A finding whose value is null was not measured, or did not come to a finite number; it did not pass either way.
+A finding whose value is null was not measured or came to no finite number; it did not pass either way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from latentc.validation.report import (
     Timing,
 )
 from latentc.validation.typed_json import (
-    as_bool,
     as_count,
     as_list,
     as_number,
@@ -41,10 +40,7 @@ FORMAT = 1
 def report_to_json(report: Report) -> str:
     """Text of ``report``: ``passed`` and ``findings`` first, then the tables."""
     tables = asdict(report)
-    findings = [
-        {**{key: value for key, value in asdict(finding).items()}, "passed": finding.passed}
-        for finding in report.findings
-    ]
+    findings = [{**asdict(finding), "passed": finding.passed} for finding in report.findings]
     data = {
         "format": FORMAT,
         "passed": report.passed,
@@ -171,8 +167,8 @@ def _picture(row: dict[str, Json]) -> PictureRow:
         ssim=_optional_number(row["ssim"]),
         feature_distance=_optional_number(row["feature_distance"]),
         clip_score=_optional_number(row["clip_score"]),
-        original_shows=_optional_bool(row["original_shows"]),
-        result_shows=_optional_bool(row["result_shows"]),
+        original_wrong=_optional_texts(row["original_wrong"]),
+        result_wrong=_optional_texts(row["result_wrong"]),
     )
 
 
@@ -217,5 +213,5 @@ def _optional_number(value: Json) -> float | None:
     return None if value is None else as_number(value)
 
 
-def _optional_bool(value: Json) -> bool | None:
-    return None if value is None else as_bool(value)
+def _optional_texts(value: Json) -> tuple[str, ...] | None:
+    return None if value is None else _texts(value)

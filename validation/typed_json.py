@@ -43,13 +43,6 @@ def as_count(value: Json) -> int:
     return value
 
 
-def as_bool(value: Json) -> bool:
-    """``value`` if it is true or false."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{_kind(value)} where true or false is expected")
-    return value
-
-
 def as_list(value: Json) -> list[Json]:
     """``value`` if it is a list."""
     if not isinstance(value, list):
