@@ -107,5 +107,5 @@ def _make(
             except OSError as error:
                 if not is_disk_error(error):
                     raise
-                raise disk_error(step.label, error) from error
+                raise disk_error(step.label, store.root, error) from error
             return store.publish(step.digest, step.key, work, time.monotonic() - began_s), True

@@ -166,7 +166,7 @@ class Store:
                     raise
             _fsync(final.parent)
         except OSError as error:
-            raise disk_error(str(self.root), error) from error
+            raise disk_error(str(self.root), self.root, error) from error
         artifact = self.find(digest)
         if artifact is None:
             raise ResourceError(
@@ -228,10 +228,10 @@ def is_disk_error(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
-def disk_error(where: str, error: OSError) -> ResourceError:
-    """What a failed write means to the user."""
+def disk_error(where: str, folder: Path, error: OSError) -> ResourceError:
+    """What a failed write in ``folder`` means to the user; ``where`` is what was being made."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free_mib = shutil.disk_usage(where).free // 2**20
+        free_mib = shutil.disk_usage(folder).free // 2**20
         return ResourceError(
             where, f"the disk is full ({free_mib} MiB free)", "free space, then run the same command"
         )

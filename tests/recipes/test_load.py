@@ -95,7 +95,8 @@ def test_a_wrong_override_says_so(tmp_path: Path, override: str, message: str) -
         (
             "scheduler: ddim",
             "scheduler: dim",
-            "r.yaml: sampling.scheduler: is \"dim\": input should be 'ddim', 'euler', 'lcm' or 'flow-match-euler'\n"
+            'r.yaml: sampling.scheduler: is "dim": '
+            "input should be 'ddim', 'euler', 'lcm' or 'flow-match-euler'\n"
             "fix: mend the value",
         ),
         (
