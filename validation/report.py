@@ -188,10 +188,13 @@ class Report:
     def verdict(self) -> str:
         """One sentence: passed or failed, and what counted."""
         held = sum(finding.limit is not None for finding in self.findings)
+        broken = sum(finding.limit is not None for finding in self.failures)
         if not self.findings:
             return "failed: nothing was measured"
         if not held:
             return "failed: nothing was held to a limit"
         if self.passed:
             return f"passed: {held} of {held} limits kept"
-        return f"failed: {len(self.failures)} of {held} limits broken"
+        strange = len(self.failures) - broken
+        numbers = "1 other value is no number" if strange == 1 else f"{strange} other values are no numbers"
+        return f"failed: {broken} of {held} limits broken" + (f", {numbers}" if strange else "")
