@@ -18,7 +18,7 @@ from latentc.validation.embedded_picture import (
     read_picture,
 )
 from latentc.validation.finding import Finding, with_unit
-from latentc.validation.line_chart import Line, LineChart, line_chart
+from latentc.validation.line_chart import Line, LineChart, Tick, line_chart, nice_step
 from latentc.validation.metric import METRICS, Direction, Metric
 from latentc.validation.report import LayerRow, PictureRow, Report, SizeRow
 
@@ -53,10 +53,11 @@ class FindingView:
 
 @dataclass(frozen=True)
 class GroupView:
-    """Findings of one subject."""
+    """Findings of one subject: those held to a limit, and what was only measured."""
 
     title: str
-    findings: tuple[FindingView, ...]
+    held: tuple[FindingView, ...]
+    measured: tuple[FindingView, ...]
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,14 @@ class SizeView:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """A scale of PSNR with one mark a prompt; everything in percent of its length."""
+
+    marks: tuple[float, ...]
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """The whole page."""
 
@@ -119,9 +128,8 @@ class View:
     failures: tuple[str, ...]
     contact: tuple[PairView, ...]
     pairs: tuple[PairView, ...]
-    strip: tuple[float, ...]
-    strip_low: str
-    strip_high: str
+    terms: str
+    strip: Strip | None
     chart: LineChart | None
     layers: tuple[BarView, ...]
     sizes: tuple[SizeView, ...]
@@ -135,9 +143,6 @@ def view_of_report(report: Report, folder: Path) -> View:
     """Lay out ``report``, whose pictures lie in ``folder``; raises BundleError when one cannot be read."""
     rows = sorted(report.pictures, key=lambda row: (row.psnr_db, row.index))
     pairs = tuple(_pair(row, folder) for row in rows)
-    psnrs = [row.psnr_db for row in rows if math.isfinite(row.psnr_db)]
-    low, high = (math.floor(min(psnrs)), math.ceil(max(psnrs))) if psnrs else (0, 1)
-    span = max(high - low, 1)
     return View(
         report=report,
         verdict=report.verdict().partition(": ")[2],
@@ -146,9 +151,8 @@ def view_of_report(report: Report, folder: Path) -> View:
         failures=tuple(finding.sentence() for finding in report.failures),
         contact=_spread(pairs, 6),
         pairs=pairs,
-        strip=tuple(100 * (value - low) / span for value in psnrs),
-        strip_low=f"{low} dB",
-        strip_high=f"{low + span} dB",
+        terms=_terms(report),
+        strip=_strip([row.psnr_db for row in rows if math.isfinite(row.psnr_db)]),
         chart=line_chart(
             [
                 Line("worst prompt", "worst", tuple(row.worst_relative_error for row in report.steps)),
@@ -174,16 +178,49 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
 
 
+def _terms(report: Report) -> str:
+    """Under which terms both sides drew: 'stable-diffusion, DDIMScheduler, 20 steps, …'."""
+    sampling = report.sampling
+    terms = [report.family, report.scheduler]
+    if "steps" in sampling:
+        terms.append(f"{sampling['steps']:g} steps")
+    if "guidance" in sampling:
+        terms.append(f"guidance {sampling['guidance']:g}")
+    if "width" in sampling and "height" in sampling:
+        terms.append(f"{sampling['width']:g}×{sampling['height']:g} pixels")
+    if report.pictures:
+        terms.append(f"{len(report.pictures)} prompts")
+    return ", ".join(term for term in terms if term)
+
+
+def _strip(psnrs: Sequence[float]) -> Strip | None:
+    if not psnrs:
+        return None
+    step = nice_step(max(max(psnrs) - min(psnrs), 1.0))
+    low = step * math.floor(min(psnrs) / step)
+    count = max(1, math.ceil((max(psnrs) - low) / step))
+    span = count * step
+    return Strip(
+        tuple(100 * (value - low) / span for value in psnrs),
+        tuple(Tick(f"{low + n * step:g}", 100 * n / count) for n in range(count + 1)),
+    )
+
+
 def _groups(findings: Sequence[Finding]) -> tuple[GroupView, ...]:
     absolute = [finding for finding in findings if not finding.metric.endswith(_CHANGE)]
     changes = [finding for finding in findings if finding.metric.endswith(_CHANGE)]
     groups = []
     for subject in dict.fromkeys(finding.component for finding in absolute):
-        rows = tuple(_finding(finding) for finding in absolute if finding.component == subject)
-        groups.append(GroupView(_SUBJECTS.get(subject, subject), rows))
+        rows = [_finding(finding) for finding in absolute if finding.component == subject]
+        groups.append(_group(_SUBJECTS.get(subject, subject), rows))
     if changes:
-        groups.append(GroupView("Against the baseline", tuple(_finding(finding) for finding in changes)))
+        groups.append(_group("Against the baseline", [_finding(finding) for finding in changes]))
     return tuple(groups)
+
+
+def _group(title: str, rows: Sequence[FindingView]) -> GroupView:
+    measured = tuple(row for row in rows if row.status == "measured")
+    return GroupView(title, tuple(row for row in rows if row.status != "measured"), measured)
 
 
 def _finding(finding: Finding) -> FindingView:
@@ -223,7 +260,7 @@ def _margin(finding: Finding) -> str:
     value, limit = finding.value, finding.limit
     if value is None or limit is None or not math.isfinite(value) or value == limit:
         return ""
-    distance = with_unit(abs(value - limit), finding.unit)
+    distance = f"{abs(value - limit):.2g} {finding.unit}".rstrip()
     return f"{distance} to spare" if finding.passed else f"{distance} too {_wrong_side(finding)}"
 
 
@@ -255,7 +292,7 @@ def _cards(report: Report) -> tuple[CardView, ...]:
     for label, name in (
         ("PSNR, mean", "pictures.psnr_db"),
         ("SSIM, mean", "pictures.ssim"),
-        ("Denoiser, signal to noise", f"{denoiser}.sqnr_db"),
+        ("Denoiser SQNR", f"{denoiser}.sqnr_db"),
     ):
         finding = found.get(name)
         if finding is not None and finding.value is not None:
