@@ -14,6 +14,7 @@ from typing import ClassVar, final
 import onnx_ir as ir
 
 from latentc.errors import PassError
+from latentc.passes.options import Json, check_settings, json_of_setting, limits, options_of, text_of_options
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class LossLedger:
     """Collects layer losses while lazy weights are pulled; one ledger a written model."""
 
     losses: list[LayerLoss] = field(default_factory=list)
+
+    def record(self, loss: LayerLoss) -> None:
+        """Add ``loss``; a weight that is pulled twice is recorded once."""
+        if loss not in self.losses:
+            self.losses.append(loss)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,31 @@ class Pass(ABC):
     version: ClassVar[int]
     preserves: ClassVar[bool]
 
-    optional: bool = field(default=False, kw_only=True)
+    optional: bool = field(
+        default=False, kw_only=True, metadata=limits(None, None, "changing nothing is fine")
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self.name, self)
+
+    def __str__(self) -> str:
+        return text_of_options(self.name, self)
+
+    def identity(self) -> dict[str, Json]:
+        """What of this pass changes the bytes of its result: name, version, every option.
+
+        Options that are paths count by the content of what they name.
+
+        Raises:
+            ModelError: a file that an option names cannot be read.
+        """
+        return {
+            "name": self.name,
+            "version": self.version,
+            "options": {
+                option.name: json_of_setting(getattr(self, option.name)) for option in options_of(type(self))
+            },
+        }
 
     def requires(self, model: ir.Model) -> None:
         """Raise PassError when ``model`` is not what this pass works on."""
@@ -107,8 +137,9 @@ class Pass(ABC):
         """Raise PassError when the rewritten ``model`` breaks this pass's promise."""
 
     def files(self) -> tuple[Path, ...]:
-        """Files that the options name; their content enters the digest."""
-        return ()
+        """Files and folders that the options name; their content enters the digest."""
+        values = (getattr(self, option.name) for option in options_of(type(self)))
+        return tuple(value for value in values if isinstance(value, Path))
 
     @final
     def __call__(self, model: ir.Model, context: PassContext) -> PassResult:

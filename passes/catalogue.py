@@ -1,0 +1,19 @@
+"""Catalogue: every pass, in the order in which a recipe would use them. Adding a pass adds one row."""
+
+from __future__ import annotations
+
+from latentc.errors import PassError, nearest
+from latentc.passes.base import Pass
+from latentc.passes.canonicalize import Canonicalize
+from latentc.passes.quantize_int4 import QuantizeInt4
+from latentc.passes.split_low_rank import SplitLowRank
+
+PASSES: tuple[type[Pass], ...] = (Canonicalize, SplitLowRank, QuantizeInt4)
+
+
+def pass_named(name: str) -> type[Pass]:
+    """The pass class called ``name``; raises PassError naming the nearest one."""
+    for pass_class in PASSES:
+        if pass_class.name == name:
+            return pass_class
+    raise PassError("passes", f"unknown pass '{name}'", nearest(name, [entry.name for entry in PASSES]))

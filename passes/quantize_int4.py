@@ -1,0 +1,120 @@
+"""Quantize-int4: store the weights of linears as 4-bit integers with a step for each group of inputs.
+
+    before   y = MatMul(x, w)                    w: float32[K, N]
+    after    w = DequantizeLinear(w.codes, Cast(w.steps))      axis 0, blocks of ``group``
+             y = MatMul(x, w)                    w.codes: int4[K, N], w.steps: float16[K / group, N]
+
+This is the form that onnxruntime fuses into MatMulNBits and that TensorRT keeps packed. The Cast is folded
+when a session starts; the cast pass removes it for float16 targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from latentc.errors import PassError
+from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal
+from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
+from latentc.passes.int4_weight import int4_weight
+from latentc.passes.options import limits
+from latentc.passes.weights import (
+    ORIGINAL,
+    SPLIT_GROUP,
+    Array,
+    JointTensors,
+    Linear,
+    initializer,
+    read_floats,
+)
+
+
+@dataclass(frozen=True)
+class QuantizeInt4(Pass):
+    """Quantize the weights of linears to symmetric INT4 through NNCF; activations stay as they are."""
+
+    name: ClassVar[str] = "quantize-int4"
+    version: ClassVar[int] = 1
+    preserves: ClassVar[bool] = False
+
+    group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
+    skip: tuple[str, ...] = field(
+        default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_power_of_two(self.name, self.group)
+
+    def requires(self, model: ir.Model) -> None:
+        """Linears are MatMul with [K, N] constants, split (if at all) for the same group."""
+        require_canonical_linears(self.name, model)
+        for node in model.graph:
+            planned = node.metadata_props.get(SPLIT_GROUP)
+            if planned is not None and int(planned) != self.group:
+                raise PassError(
+                    f"{self.name}.group",
+                    f"is {self.group}, but split-low-rank planned its branches for groups of {planned}",
+                    "give both passes the same group",
+                )
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Put codes, steps and a DequantizeLinear before every linear that can take them."""
+        changes: list[Change] = []
+        refusals: list[Refusal] = []
+        for linear, refusal in list(int4_linears(model.graph, self.group, self.skip)):
+            if refusal is not None:
+                refusals.append(refusal)
+                continue
+            self._quantize(model.graph, linear, context.ledger)
+            K, N = linear.shape
+            changes.append(Change(linear.name, f"float32[{K},{N}] to int4 in groups of {self.group}"))
+        return PassResult(model, tuple(changes), (*refusals, *other_weights(model.graph)))
+
+    def _quantize(self, graph: ir.Graph, linear: Linear, ledger: LossLedger) -> None:
+        K, N = linear.shape
+        source = linear.weight.const_value
+        if source is None:
+            raise PassError(self.name, f"'{linear.name}' has no value")
+        specs = {
+            "codes": (ir.DataType.INT4, (K, N)),
+            "steps": (ir.DataType.FLOAT16, (K // self.group, N)),
+        }
+        joint = JointTensors(lambda: self._compute(linear.name, source, ledger), specs)
+        del graph.initializers[linear.name]
+        codes = initializer(graph, f"{linear.name}.codes", joint.tensor("codes"))
+        steps = initializer(graph, f"{linear.name}.steps", joint.tensor("steps"))
+        cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
+        dequantize = ir.node(
+            "DequantizeLinear",
+            [codes, cast.outputs[0]],
+            attributes={"axis": 0, "block_size": self.group},
+        )
+        for node, name in ((cast, f"{linear.name}.steps.float32"), (dequantize, linear.name)):
+            node.name = node.outputs[0].name = name
+            node.outputs[0].dtype = ir.DataType.FLOAT
+        cast.outputs[0].shape = ir.Shape((K // self.group, N))
+        dequantize.outputs[0].shape = ir.Shape((K, N))
+        graph.insert_before(linear.nodes[0], [cast, dequantize])
+        linear.weight.replace_all_uses_with(dequantize.outputs[0])
+
+    def _compute(self, name: str, source: ir.TensorProtocol, ledger: LossLedger) -> Mapping[str, Array]:
+        weight = read_floats(source)
+        if not np.isfinite(weight).all():
+            raise PassError(self.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+        quantized = int4_weight(weight, self.group)
+        original = source.meta.get(ORIGINAL)
+        norm = np.linalg.norm(weight if original is None else read_floats(original))
+        error = np.linalg.norm(quantized.floats() - weight)
+        ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0))
+        return {"codes": quantized.codes, "steps": quantized.steps}
+
+
+def require_power_of_two(pass_name: str, group: int) -> None:
+    """Raise PassError when ``group`` is not 16, 32, 64, 128 or 256: runtimes have no other."""
+    if group & (group - 1):
+        raise PassError(f"{pass_name}.group", f"is {group}, wanted a power of two", "write group=64")

@@ -1,0 +1,79 @@
+"""Weight bytes: what a graph's weights take as they are stored, and what the same would take in fp16.
+
+A quantized linear is found by its form, an INT4 constant behind DequantizeLinear; its low-rank branch by
+the mark that split-low-rank leaves on the branch's nodes, which stays with the nodes in the file.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from latentc.passes.weights import BRANCH_OF, constant, name_of, shape_of
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
+
+@dataclass(frozen=True)
+class WeightBytes:
+    """Sizes of one component's weights, as the manifest states them.
+
+    Args:
+        weight_bytes: all stored constants.
+        quantized_bytes: INT4 codes, their scales, and the low-rank branches.
+        quantized_fp16_bytes: what the same linears take in fp16.
+        fp16_bytes: what all weights take in fp16.
+    """
+
+    weight_bytes: int
+    quantized_bytes: int
+    quantized_fp16_bytes: int
+    fp16_bytes: int
+
+
+def weigh(model: ir.Model) -> WeightBytes:
+    """Count the bytes of ``model``'s constants; reads no weight."""
+    stored: dict[str, int] = {}
+    quantized: set[str] = set()
+    fp16_bytes = quantized_fp16_bytes = 0
+    for value in model.graph.initializers.values():
+        if (tensor := constant(value)) is not None and (value.uses() or value.is_graph_output()):
+            stored[name_of(value)] = tensor.nbytes
+    extra: set[str] = set()  # scales and branches: bytes that the fp16 model does not have
+    for node in model.graph:
+        if node.op_type == "DequantizeLinear" and not node.domain:
+            codes = constant(node.inputs[0])
+            extra |= {name for index in (1, 2) for name in _constants_behind(node, index)}
+            if codes is not None and codes.dtype is ir.DataType.INT4:
+                quantized |= {name for index in (0, 1, 2) for name in _constants_behind(node, index)}
+                quantized_fp16_bytes += 2 * math.prod(shape_of(codes))
+        elif node.op_type == "QuantizeLinear" and not node.domain:
+            extra |= {name for index in (1, 2) for name in _constants_behind(node, index)}
+        elif BRANCH_OF in node.metadata_props:
+            branch = _constants_behind(node, 1)
+            extra |= branch
+            quantized |= branch
+    for value in model.graph.initializers.values():
+        tensor = constant(value)
+        if tensor is None or name_of(value) not in stored or name_of(value) in extra:
+            continue
+        is_weight = tensor.dtype in _FLOATS or tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8)
+        fp16_bytes += 2 * math.prod(shape_of(tensor)) if is_weight else tensor.nbytes
+    return WeightBytes(
+        sum(stored.values()), sum(stored[name] for name in quantized), quantized_fp16_bytes, fp16_bytes
+    )
+
+
+def _constants_behind(node: ir.Node, index: int) -> set[str]:
+    """Names of the constants that input ``index`` of ``node`` is made of."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        return set()
+    if constant(value) is not None:
+        return {name_of(value)}
+    producer = value.producer()
+    if producer is None or producer.op_type not in ("Cast", "DequantizeLinear"):
+        return set()
+    return {name for i in range(len(producer.inputs)) for name in _constants_behind(producer, i)}

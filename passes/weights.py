@@ -1,0 +1,191 @@
+"""Weights: find the linears and convolutions of a graph, and compose lazy programs on what they store.
+
+A program is a function that is called when the weight is written. What one computation yields for
+several tensors (codes and scales, left, right and rest) is computed once and dropped after the last
+of them was taken, so the memory in use is a layer or two, whatever the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.generic]"
+Floats: TypeAlias = NDArray[np.float32]
+TensorSpec: TypeAlias = "tuple[ir.DataType, tuple[int, ...]]"
+
+SPLIT_RANK = "latentc.rank"
+"""Node metadata on a MatMul that split-low-rank has split: the rank of its branch."""
+SPLIT_GROUP = "latentc.group"
+"""Node metadata beside SPLIT_RANK: the group of quantize-int4 that the rank was chosen for."""
+BRANCH_OF = "latentc.branch_of"
+"""Node metadata on the two MatMuls of a low-rank branch: the name of the weight that was split."""
+ORIGINAL = "latentc.original"
+"""Tensor meta of a rewritten weight: the tensor that its loss is measured against. Never written."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A constant [K, N] and the MatMul nodes that multiply by it from the right."""
+
+    weight: ir.Value
+    nodes: tuple[ir.Node, ...]
+    shape: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """The weight's name."""
+        return name_of(self.weight)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A Conv node and its constant kernel [N, C, …]."""
+
+    weight: ir.Value
+    node: ir.Node
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The kernel's name."""
+        return name_of(self.weight)
+
+
+def name_of(value: ir.Value) -> str:
+    """The name of ``value``; graphs that come from files have no nameless values."""
+    return value.name or "nameless"
+
+
+def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor of an initializer that no caller of the graph can overwrite; None for anything else."""
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value
+
+
+def shape_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
+    """The shape of a stored tensor."""
+    return tuple(int(side) for side in tensor.shape.numpy())
+
+
+def find_linears(graph: ir.Graph) -> Iterator[Linear]:
+    """Every weight that a MatMul multiplies by from the right, in graph order, branches left out."""
+    seen: set[str] = set()
+    for node in graph:
+        if node.op_type != "MatMul" or node.domain or BRANCH_OF in node.metadata_props:
+            continue
+        weight = node.inputs[1]
+        tensor = constant(weight)
+        if weight is None or tensor is None or len(tensor.shape) != 2 or name_of(weight) in seen:
+            continue
+        seen.add(name_of(weight))
+        users = tuple(use.node for use in weight.uses() if use.node.op_type == "MatMul" and use.idx == 1)
+        K, N = shape_of(tensor)
+        yield Linear(weight, users, (K, N))
+
+
+def find_convolutions(graph: ir.Graph) -> Iterator[Convolution]:
+    """Every Conv with a constant kernel, in graph order."""
+    for node in graph:
+        if node.op_type == "Conv" and not node.domain:
+            weight = node.inputs[1]
+            tensor = constant(weight)
+            if weight is not None and tensor is not None:
+                yield Convolution(weight, node, shape_of(tensor))
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether ``name`` fits one of the glob ``patterns``, upper and lower case told apart."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def read(tensor: ir.TensorProtocol) -> Array:
+    """The values of ``tensor``; the pages of a memory-mapped file are let go when the array is."""
+    array = np.asarray(tensor.numpy())
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor.release()
+    return array
+
+
+def read_floats(tensor: ir.TensorProtocol) -> Floats:
+    """The values of ``tensor`` as float32."""
+    return np.asarray(read(tensor)).astype(np.float32)
+
+
+def lazy(
+    tensor: ir.TensorProtocol,
+    program: Callable[[Array], Array],
+    shape: tuple[int, ...],
+    dtype: ir.DataType,
+) -> ir.LazyTensor:
+    """``program`` applied to ``tensor`` when its values are asked for; no sooner, and nothing is kept."""
+    return ir.LazyTensor(
+        lambda: ir.Tensor(np.ascontiguousarray(program(read(tensor))), dtype=dtype),
+        dtype,
+        ir.Shape(shape),
+    )
+
+
+class JointTensors:
+    """Tensors that one computation yields together.
+
+    The computation runs when the first of them is asked for; its result is kept until each was taken once.
+    Asking again runs it again.
+    """
+
+    def __init__(self, compute: Callable[[], Mapping[str, Array]], specs: Mapping[str, TensorSpec]) -> None:
+        """Remember ``compute`` and what it will yield: data type and shape by key."""
+        self._compute = compute
+        self._specs = dict(specs)
+        self._results: dict[str, Array] = {}
+        self._waiting: set[str] = set()
+
+    def tensor(self, key: str) -> ir.LazyTensor:
+        """The lazy tensor for one key."""
+        dtype, shape = self._specs[key]
+        return ir.LazyTensor(lambda: ir.Tensor(self._take(key), dtype=dtype), dtype, ir.Shape(shape))
+
+    def _take(self, key: str) -> Array:
+        if key not in self._results:
+            results = self._compute()
+            self._results = {
+                name: np.ascontiguousarray(_as(results[name], dtype))
+                for name, (dtype, _) in self._specs.items()
+            }
+            self._waiting = set(self._specs)
+        array = self._results[key]
+        self._waiting.discard(key)
+        if not self._waiting:
+            self._results = {}
+        return array
+
+
+def _as(array: Array, dtype: ir.DataType) -> Array:
+    return np.asarray(array).astype(ml_dtypes.int4 if dtype is ir.DataType.INT4 else dtype.numpy())
+
+
+def initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """A new initializer of ``graph`` called ``name``, which must be free."""
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(shape_of(tensor)), const_value=tensor
+    )
+    tensor.name = name
+    graph.register_initializer(value)
+    return value
+
+
+def replace_initializer(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
+    """Let ``tensor`` take the name and the place of the initializer ``value``."""
+    name = name_of(value)
+    del graph.initializers[name]
+    replacement = initializer(graph, name, tensor)
+    value.replace_all_uses_with(replacement)
+    return replacement
