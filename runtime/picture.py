@@ -31,7 +31,8 @@ def pixels_from_image(image: Float32Array) -> NDArray[np.uint8]:
             "the target's float type is too narrow for this decoder; use one with float32",
         )
     unit = np.clip(image * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
-    return (unit * np.float32(255)).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    pixels: NDArray[np.uint8] = (unit * np.float32(255)).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    return pixels
 
 
 def save_png(picture: NDArray[np.uint8], path: Path) -> None:

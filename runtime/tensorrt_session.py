@@ -39,13 +39,14 @@ def import_tensorrt(package: str) -> ModuleType:
 
 def collecting_logger(library: ModuleType, messages: list[str]) -> object:
     """A logger of ``library`` that puts errors and warnings into ``messages``."""
+    base: Any = library.ILogger
 
-    class Logger(library.ILogger):  # type: ignore[misc] # a base class known at run time only
+    class Logger(base):  # type: ignore[misc] # a base class known at run time only
         def __init__(self) -> None:
-            library.ILogger.__init__(self)
+            base.__init__(self)
 
         def log(self, severity: IntEnum, message: str) -> None:
-            if severity <= library.ILogger.Severity.WARNING:
+            if severity <= base.Severity.WARNING:
                 messages.append(f"{severity.name.lower()}: {message}")
 
     return Logger()
