@@ -12,6 +12,9 @@ from latentc.recipes.shapes.caption import scene_from_caption
 from latentc.recipes.shapes.read import shows
 from latentc.recipes.shapes.scene import Scene
 
+SMALLEST_SIDE_PIXELS = 32
+"""Smaller pictures cannot be read."""
+
 
 def scenes_of_prompts(prompts: Iterable[str]) -> tuple[Scene, ...] | None:
     """The scenes that ``prompts`` describe, or None unless every one is a sentence of the grammar."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-
-from latentc.errors import BundleError
 
 HEAT_LEVELS = 96
 """The difference, in levels of 255, at which the heat map is brightest; one scale for all pictures."""
@@ -31,17 +28,6 @@ _HEAT = np.array(
     ],
     dtype=np.float64,
 )
-
-
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
-    """The PNG at ``path`` as [H, W, 3] uint8; raises BundleError when it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except OSError as error:
-        raise BundleError(
-            str(path), f"cannot be read as a picture: {error}", "validate the bundle again"
-        ) from error
 
 
 def data_uri(picture: npt.NDArray[np.uint8]) -> str:

@@ -14,7 +14,7 @@ def report_to_html(report: Report, folder: Path) -> str:
 
     Raises:
         ToolMissing: jinja2 is not installed.
-        BundleError: a picture cannot be read.
+        UsageError: a picture cannot be read.
     """
     try:
         from jinja2 import Environment, StrictUndefined

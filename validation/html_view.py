@@ -10,13 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentc.recipes.family import FAMILIES
-from latentc.validation.embedded_picture import (
-    HEAT_LEVELS,
-    data_uri,
-    heat_gradient,
-    heat_map,
-    read_picture,
-)
+from latentc.runtime.picture import load_picture
+from latentc.validation.embedded_picture import HEAT_LEVELS, data_uri, heat_gradient, heat_map
 from latentc.validation.finding import Finding, with_unit
 from latentc.validation.line_chart import Line, LineChart, Tick, line_chart, nice_step
 from latentc.validation.metric import METRICS, Direction, Metric
@@ -140,7 +135,7 @@ class View:
 
 
 def view_of_report(report: Report, folder: Path) -> View:
-    """Lay out ``report``, whose pictures lie in ``folder``; raises BundleError when one cannot be read."""
+    """Lay out ``report``, whose pictures lie in ``folder``; raises UsageError when one cannot be read."""
     rows = sorted(report.pictures, key=lambda row: (row.psnr_db, row.index))
     pairs = tuple(_pair(row, folder) for row in rows)
     return View(
@@ -157,7 +152,8 @@ def view_of_report(report: Report, folder: Path) -> View:
             [
                 Line("worst prompt", "worst", tuple(row.worst_relative_error for row in report.steps)),
                 Line("mean", "mean", tuple(row.relative_error for row in report.steps)),
-            ]
+            ],
+            first=report.steps[0].step if report.steps else 0,
         ),
         layers=_layers(report.build.layers),
         sizes=_sizes(report.sizes),
@@ -325,7 +321,7 @@ def _cards(report: Report) -> tuple[CardView, ...]:
 
 
 def _pair(row: PictureRow, folder: Path) -> PairView:
-    original, result = read_picture(folder / row.original), read_picture(folder / row.result)
+    original, result = load_picture(folder / row.original), load_picture(folder / row.result)
     figures = []
     if row.ssim is not None:
         figures.append(f"SSIM {row.ssim:.3f}")

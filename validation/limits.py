@@ -24,10 +24,12 @@ class Limits:
     Args:
         metrics: by subject and name, in the report's order.
         values: limits by the same; which side of it is good is the metric's own direction.
+        asked: the metrics that the recipe itself limits: one of them that cannot be measured fails.
     """
 
     metrics: Mapping[MetricName, Metric]
     values: Mapping[MetricName, float]
+    asked: frozenset[MetricName] = frozenset()
 
     def limit(self, subject: str, name: str) -> float | None:
         """The limit on a metric, or None when it is only reported."""
@@ -68,4 +70,4 @@ def limits_from_recipe(limits: Mapping[str, float], family: Family) -> Limits:
             )
         seen[key] = text
         values[key] = float(value)
-    return Limits(metrics, values)
+    return Limits(metrics, values, frozenset(seen))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the chart: label, CSS class, and a value for every x from 0 on."""
+    """A line of the chart: label, CSS class, and a value for every x from the first on."""
 
     label: str
     style: str
@@ -48,11 +48,12 @@ class LineChart:
     y_ticks: tuple[Tick, ...]
 
 
-def line_chart(lines: Sequence[Line]) -> LineChart | None:
+def line_chart(lines: Sequence[Line], first: int = 0) -> LineChart | None:
     """Lay out ``lines``, all over the same x; None when fewer than two points are finite.
 
     Args:
         lines: values of 0 and up; what is not finite leaves a gap.
+        first: x of the first value.
     """
     finite = [value for line in lines for value in line.values if math.isfinite(value)]
     last = max((len(line.values) for line in lines), default=0) - 1
@@ -79,7 +80,7 @@ def line_chart(lines: Sequence[Line]) -> LineChart | None:
     every = max(1, math.ceil(last / 10))
     return LineChart(
         tuple(drawn),
-        tuple(Tick(str(x), 100 * x / last) for x in range(0, last + 1, every)),
+        tuple(Tick(str(first + x), 100 * x / last) for x in range(last + 1) if (first + x) % every == 0),
         tuple(Tick(f"{step * n:.3g}", 100 - 100 * n / count) for n in range(count + 1)),
     )
 

@@ -20,7 +20,9 @@ PSNR_CAP_DB = 100.0
 """What stands for equal pictures, whose PSNR is infinite: JSON has no infinity, and one equal pair would
 make any mean infinite. One channel of one pixel off by one is 85 dB at 64×64 pixels."""
 
-_WINDOW = 11
+WINDOW_PIXELS = 11
+"""Side of SSIM's window; smaller pictures have no SSIM."""
+
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
 
@@ -45,7 +47,7 @@ def ssim(actual: Pixels, reference: Pixels) -> float:
         InternalError: a picture is smaller than the window.
     """
     left, right = _unit_range(actual, reference)
-    if min(left.shape[:2]) < _WINDOW:
+    if min(left.shape[:2]) < WINDOW_PIXELS:
         raise InternalError("ssim", f"a picture of {left.shape[1]}×{left.shape[0]} pixels is below 11×11")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         return math.nan
@@ -70,10 +72,10 @@ def is_blank(picture: npt.NDArray[np.uint8]) -> bool:
 
 def _blur(channels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Gaussian mean over the window, separable; [H, W, 3] to [H - 10, W - 10, 3]."""
-    offsets = np.arange(_WINDOW) - (_WINDOW - 1) / 2
+    offsets = np.arange(WINDOW_PIXELS) - (WINDOW_PIXELS - 1) / 2
     weights = np.exp(-(offsets**2) / (2 * _SIGMA**2))
     weights /= weights.sum()
-    height, width = channels.shape[0] - _WINDOW + 1, channels.shape[1] - _WINDOW + 1
+    height, width = channels.shape[0] - WINDOW_PIXELS + 1, channels.shape[1] - WINDOW_PIXELS + 1
     rows = np.zeros((height, *channels.shape[1:]))
     for offset, weight in enumerate(weights):
         rows += weight * channels[offset : offset + height]

@@ -32,8 +32,8 @@ without torch. Nothing here is ever drawn from a random generator again: noise i
     ``output.<tensor>``, stacked on the axis B where the family's spec has one; tensors without B (FLUX's ids)
     as they are. Inputs come from real runs, spread over prompts and steps.
 ``clip.npz``, ``clip/``
-    Optional. ``picture_features`` and ``text_features`` [P, F], rows of length 1; ``clip/vision/model.onnx``
-    with input ``pixels`` [B, 3, side, side] and output ``features`` [B, F] (of any length);
+    Optional. ``text_features`` [P, F], rows of length 1; ``clip/vision/model.onnx`` with input ``pixels``
+    [B, 3, side, side] and output ``features`` [B, F] (of any length), which judges both sides' pictures;
     ``clip/preprocess.json`` is ``{"side_pixels": number, "mean": [3 numbers], "std": [3 numbers]}``: pictures
     are resized (bicubic), scaled to 0…1, less the mean, divided by std.
 
@@ -49,11 +49,11 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from latentc.errors import BundleError
+from latentc.errors import BundleError, UsageError
 from latentc.recipes.family import FAMILIES, Component
 from latentc.runtime.manifest import Json
+from latentc.runtime.picture import load_picture
 from latentc.validation.typed_json import as_count, as_list, as_number, as_object, as_text, json_object
 
 FORMAT = 1
@@ -75,18 +75,16 @@ class GoldenTensors:
 
 @dataclass(frozen=True)
 class ClipReference:
-    """CLIP's view of the reference: features of length 1 and the graph that makes them from pictures.
+    """CLIP's features of the prompts, and the graph that makes those of pictures.
 
     Args:
-        picture_features: [P, F] float32 of the reference pictures.
-        text_features: [P, F] float32 of the prompts.
+        text_features: [P, F] float32 of the prompts, rows of length 1.
         vision_model: ONNX file, input ``pixels`` [B, 3, side, side], output ``features`` [B, F].
         side_pixels: what pictures are resized to.
         mean: of the three channels, subtracted from 0…1 values.
         std: of the three channels, divided by after that.
     """
 
-    picture_features: Floats
     text_features: Floats
     vision_model: Path
     side_pixels: int
@@ -154,10 +152,9 @@ class Reference:
         """The reference picture [H, W, 3] uint8 of prompt ``index``."""
         path = self.root / "pictures" / f"{index:04d}.png"
         try:
-            with Image.open(path) as image:
-                picture = np.asarray(image.convert("RGB"), dtype=np.uint8)
-        except OSError as error:
-            raise BundleError(str(path), f"cannot be read as a picture: {error}", _REBUILD) from error
+            picture: Picture = load_picture(path)
+        except UsageError as error:
+            raise BundleError(str(path), error.message, _REBUILD) from error
         if picture.shape != (self.height, self.width, 3):
             seen = f"{picture.shape[1]}×{picture.shape[0]}"
             raise BundleError(str(path), f"is {seen} pixels instead of {self.width}×{self.height}", _REBUILD)
@@ -199,7 +196,6 @@ class Reference:
         preprocess = json_object(path, _REBUILD)
         try:
             return ClipReference(
-                np.asarray(features["picture_features"], np.float32),
                 np.asarray(features["text_features"], np.float32),
                 self.root / "clip" / "vision" / "model.onnx",
                 as_count(preprocess["side_pixels"]),

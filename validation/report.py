@@ -55,10 +55,10 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class StepRow:
-    """The trajectories after one step; step 0 is what the first step receives.
+    """The trajectories after one step.
 
     Args:
-        step: 0…steps.
+        step: 1…steps.
         relative_error: mean over the prompts.
         worst_relative_error: the largest of any prompt.
         cosine: mean over the prompts.

@@ -1,0 +1,39 @@
+"""A report as files: report.json for programs, junit.xml for CI, report.html for people."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from latentc.errors import UsageError
+from latentc.validation.html_report import report_to_html
+from latentc.validation.junit import report_to_junit
+from latentc.validation.report import Report
+from latentc.validation.report_json import report_to_json
+
+JSON, JUNIT, HTML = "report.json", "junit.xml", "report.html"
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write the three files into ``folder``, which holds the report's pictures; each whole or not at all.
+
+    The page comes last, so that without jinja2 the other two are there all the same.
+
+    Raises:
+        ToolMissing: jinja2 is not installed.
+        UsageError: the folder cannot be written to, or a picture cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / JSON, report_to_json(report))
+    write_whole(folder / JUNIT, report_to_junit(report))
+    write_whole(folder / HTML, report_to_html(report, folder))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` whole or not at all; raises UsageError when that cannot be."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(str(path), f"cannot be written: {error}", "choose another folder") from error
