@@ -1,0 +1,279 @@
+"""Model folder: a diffusers pipeline on disk, screened before any library opens it.
+
+Only json, text and safetensors are read; classes come from a fixed list, and a config cannot ask for code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
+from latentc.errors import ModelError
+from latentc.recipes.family import Component, Family, family_of_pipeline
+
+if TYPE_CHECKING:
+    from latentc.runtime.manifest import Json
+
+CLASSES: Mapping[str, str] = {
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": "T5EncoderModel",
+    "unet": "UNet2DConditionModel",
+    "transformer": "FluxTransformer2DModel",
+    "vae": "AutoencoderKL",
+}
+"""The one class that each component folder may name."""
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Suffixes of files that run code when they are opened."""
+
+_MAX_JSON_BYTES = 16 * 2**20
+_CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code", "_attn_implementation_internal")
+_UNIMPORTANT = ("_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype")
+"""Config keys that say where a model came from, not what it is."""
+
+
+@dataclass(frozen=True)
+class ComponentFolder:
+    """One subfolder with weights.
+
+    Args:
+        path: the subfolder.
+        class_name: of CLASSES.
+        config: as in config.json, without the keys that only say where it came from.
+        files: every safetensors file, headers checked.
+    """
+
+    path: Path
+    class_name: str
+    config: Mapping[str, Json]
+    files: tuple[SafetensorsFile, ...]
+
+    @property
+    def config_json(self) -> str:
+        """The config as canonical JSON: equal architectures give equal text."""
+        return json.dumps(dict(self.config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def file_of(self, tensor: str) -> SafetensorsFile | None:
+        """The file that holds ``tensor``, or None."""
+        return next((file for file in self.files if tensor in file.tensors), None)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A screened pipeline folder.
+
+    Args:
+        root: the folder.
+        family: what kind of pipeline it is.
+        components: by subfolder name, as in diffusers (``vae`` serves encoder and decoder).
+        scheduler_class: diffusers' class name.
+        scheduler_config: as in scheduler_config.json.
+        tokenizers: by subfolder name, ``tokenizer`` and ``tokenizer_2``.
+    """
+
+    root: Path
+    family: Family
+    components: Mapping[str, ComponentFolder]
+    scheduler_class: str
+    scheduler_config: Mapping[str, Json]
+    tokenizers: Mapping[str, Path]
+
+    def folder_of(self, component: Component) -> ComponentFolder:
+        """The subfolder whose weights ``component`` uses; raises ModelError when the family has none."""
+        return self.components[self.family.spec(component).folder]
+
+    def digest_of(self, component: Component) -> str:
+        """SHA-256 over the config and the weights of ``component``, in hexadecimal."""
+        folder = self.family.spec(component).folder
+        prefix = f"{folder}/"
+        return _digest_of_digests({k: v for k, v in self.file_digests.items() if k.startswith(prefix)})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every file that is read, in hexadecimal."""
+        return _digest_of_digests(self.file_digests)
+
+    @cached_property
+    def file_digests(self) -> Mapping[str, str]:
+        """SHA-256 of every file that is read, by its path in the folder with ``/``."""
+        paths = [self.root / "model_index.json", self.root / "scheduler" / "scheduler_config.json"]
+        for component in self.components.values():
+            paths += [component.path / "config.json", *(file.path for file in component.files)]
+        for tokenizer in self.tokenizers.values():
+            paths += sorted(
+                path for path in tokenizer.iterdir() if path.suffix in (".json", ".txt", ".model")
+            )
+        return {path.relative_to(self.root).as_posix(): sha256_of(path) for path in paths}
+
+
+def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
+    """Screen the pipeline in ``root``.
+
+    Args:
+        root: the folder that holds ``model_index.json``.
+        read_values: also read every weight once, to refuse NaN and infinity; False when only the
+            architecture matters.
+
+    Raises:
+        ModelError: something is missing, damaged, or not safe to open; names the file and the way out.
+    """
+    if not root.is_dir():
+        raise ModelError(str(root), "is no folder", "name the folder that holds model_index.json")
+    _refuse_links(root)
+    index_path = root / "model_index.json"
+    index = _json_of(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
+    family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
+    components: dict[str, ComponentFolder] = {}
+    for name in dict.fromkeys(spec.folder for spec in family.components):
+        components[name] = _component(root, name, index_path, index.get(name), read_values=read_values)
+    scheduler_path = root / "scheduler" / "scheduler_config.json"
+    scheduler = _json_of(scheduler_path, "copy the pipeline's scheduler folder as well")
+    return ModelFolder(
+        root,
+        family,
+        components,
+        _class_name(scheduler_path, scheduler.get("_class_name")),
+        scheduler,
+        _tokenizers(root, family),
+    )
+
+
+def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_values: bool) -> ComponentFolder:
+    wanted = CLASSES[name]
+    seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if seen != wanted:
+        raise ModelError(
+            f"{index_path}: {name}",
+            f"names the class {seen!r}, this family needs '{wanted}'",
+            "use a pipeline of this family, or point its model_index.json to the right class",
+        )
+    folder = root / name
+    if not folder.is_dir():
+        raise ModelError(str(folder), "is missing", "copy or download the pipeline again")
+    config_path = folder / "config.json"
+    config = _json_of(config_path, "copy or download the component again")
+    for key in config:
+        if key in _CODE_KEYS:
+            raise ModelError(
+                f"{config_path}: {key}",
+                "asks for code from the model",
+                "remove the key, or use another model",
+            )
+    files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
+    if read_values:
+        for file in files:
+            file.require_finite()
+    return ComponentFolder(folder, wanted, {k: v for k, v in config.items() if k not in _UNIMPORTANT}, files)
+
+
+def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
+    """The one safetensors file of ``folder``, or the shards that its index names."""
+    stem = "model" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model"
+    index_path = folder / f"{stem}.safetensors.index.json"
+    if index_path.is_file():
+        weight_map = _json_of(index_path, "copy or download the component again").get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ModelError(
+                f"{index_path}: weight_map", "is missing or empty", "copy or download the component again"
+            )
+        names = sorted({str(name) for name in weight_map.values()})
+        for name in names:
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise ModelError(
+                    f"{index_path}: weight_map",
+                    f"names '{name}', a safetensors file beside it was expected",
+                    "copy or download the component again",
+                )
+            if not (folder / name).is_file():
+                raise ModelError(
+                    str(folder / name),
+                    f"is missing; {index_path.name} names {len(names)} shards",
+                    "copy the missing shard as well",
+                )
+        return tuple(folder / name for name in names)
+    for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
+        if (folder / name).is_file():
+            return (folder / name,)
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise ModelError(
+            str(folder / pickles[0]),
+            "is a pickle, which can run code when it is opened; safetensors were expected",
+            'convert it where you trust it: python -c "from diffusers import DiffusionPipeline as P; '
+            f"P.from_pretrained('{root}').save_pretrained('{root}-safe', safe_serialization=True)\"",
+        )
+    raise ModelError(
+        str(folder / f"{stem}.safetensors"), "is missing", "copy or download the component again"
+    )
+
+
+def _tokenizers(root: Path, family: Family) -> dict[str, Path]:
+    wanted = ["tokenizer"]
+    if any(spec.component is Component.TEXT_ENCODER_2 for spec in family.components):
+        wanted.append("tokenizer_2")
+    for name in wanted:
+        path = root / name / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                str(path),
+                "is missing; the runtime reads no other form of tokenizer",
+                'make it: python -c "from transformers import AutoTokenizer as T; '
+                f"T.from_pretrained('{root / name}').save_pretrained('{root / name}')\"",
+            )
+        _json_of(path, "copy or download the tokenizer again")
+    return {name: root / name for name in wanted}
+
+
+def _refuse_links(root: Path) -> None:
+    """Refuse links that leave the tree; those of a hub cache end beside it and are allowed."""
+    inside = root.resolve()
+    # In a hub cache a snapshot's files are links to ../../blobs/<sha256> of the same model.
+    blobs = inside.parents[1] / "blobs" if inside.parent.name == "snapshots" else inside
+    for path in sorted(root.rglob("*")):
+        if not path.is_symlink():
+            continue
+        target = path.resolve()
+        if not (target.is_relative_to(inside) or target.is_relative_to(blobs)):
+            raise ModelError(
+                str(path), f"is a link that leaves the model folder, to {target}", "put a copy in its place"
+            )
+
+
+def _json_of(path: Path, fix: str) -> dict[str, Json]:
+    if not path.is_file():
+        raise ModelError(str(path), "is missing", fix)
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise ModelError(str(path), f"is larger than {_MAX_JSON_BYTES} bytes", fix)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(str(path), f"is not JSON: {error}", fix) from error
+    if not isinstance(value, dict):
+        raise ModelError(str(path), f"holds a {type(value).__name__}, an object was expected", fix)
+    return value
+
+
+def _class_name(path: Path, value: Json) -> str:
+    if not isinstance(value, str):
+        raise ModelError(f"{path}: _class_name", f"is {value!r}, a class name was expected", "")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal, read a few MiB at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(4 * 2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest_of_digests(digests: Mapping[str, str]) -> str:
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""Export: one component's graph from its architecture alone, a few MB, without any weight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from latentc.compiler.stage import Progress, Stage
+from latentc.compiler.toolchain import versions
+from latentc.errors import InternalError
+from latentc.recipes.family import FAMILIES, Component
+from latentc.runtime.manifest import Json
+
+
+@dataclass(frozen=True)
+class Export(Stage):
+    """Trace a component into ``graph.onnx`` and say which weights it needs in ``bindings.json``.
+
+    Args:
+        family: name of a latentc.recipes.family.Family.
+        component: value of a latentc.recipes.family.Component.
+        class_name: of the diffusers or transformers module.
+        config_json: the module's config as canonical JSON (ComponentFolder.config_json).
+    """
+
+    name: ClassVar[str] = "export"
+    version: ClassVar[int] = 1
+
+    family: str
+    component: str
+    class_name: str
+    config_json: str
+
+    def options(self) -> dict[str, Json]:
+        """The architecture and the versions of everything that traces it."""
+        return {
+            "family": self.family,
+            "component": self.component,
+            "class_name": self.class_name,
+            "config": json.loads(self.config_json),
+            "toolchain": dict(versions("torch", "diffusers", "transformers", "onnxscript", "onnx-ir")),
+        }
+
+    def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+        """Write ``graph.onnx`` and ``bindings.json`` into ``out``; takes no inputs.
+
+        Raises:
+            ModelError: the config is refused by its class, or asks for more than the family has.
+        """
+        import onnx_ir as ir
+
+        from latentc.compiler.bindings import BINDINGS_FILE, GRAPH_FILE, Binding, Bindings, bindings_to_json
+        from latentc.compiler.checkpoint_keys import keys_of
+        from latentc.compiler.export_graph import graph_of
+        from latentc.compiler.flat import flat_component, module_on_meta
+
+        family = next((family for family in FAMILIES if family.name == self.family), None)
+        if family is None:
+            raise InternalError("export", f"there is no family '{self.family}'")
+        component = Component(self.component)
+        progress(0.0, f"making {self.class_name} without weights")
+        module = module_on_meta(self.class_name, json.loads(self.config_json))
+        shapes = {
+            name: tuple(parameter.shape)
+            for name, parameter in module.named_parameters(remove_duplicate=False)
+        }
+        flat = flat_component(family, component, module)
+        progress(0.2, f"tracing {self.component}")
+        model = graph_of(flat, self.component)
+        taken = {tensor.name for tensor in flat.inputs}
+        weights = {
+            name: Binding(keys_of(self.class_name, name), shapes[name])
+            for name in (str(value.name) for value in model.graph.inputs)
+            if name not in taken
+        }
+        unused = [key for name in shapes if name not in weights for key in keys_of(self.class_name, name)]
+        ir.save(model, out / GRAPH_FILE)
+        bindings = Bindings(
+            self.component, self.class_name, family.spec(component).folder, weights, tuple(unused)
+        )
+        (out / BINDINGS_FILE).write_text(bindings_to_json(bindings), encoding="utf-8")
+        progress(1.0, f"{self.component}: {len(model.graph)} nodes, {len(weights)} weights")
