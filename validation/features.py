@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from PIL import Image
 from latentc.errors import BundleError
 from latentc.runtime.onnxruntime_session import OnnxruntimeSession
 from latentc.validation.reference import ClipReference, Floats
+
+Feature: TypeAlias = "npt.NDArray[np.floating]"
 
 
 class PictureFeatures:
@@ -30,13 +33,12 @@ class PictureFeatures:
         self._clip = clip
         self._session = OnnxruntimeSession("clip", str(clip.vision_model), threads=threads)
 
-    def of_picture(self, picture: npt.NDArray[np.uint8]) -> Floats:
-        """[F] float32 of length 1 for ``picture`` [H, W, 3] uint8; zeros stay zeros."""
+    def of_picture(self, picture: npt.NDArray[np.uint8]) -> Feature:
+        """[F] float64 of length 1 for ``picture`` [H, W, 3] uint8; zeros stay zeros."""
         pixels = preprocess(picture, self._clip)
-        features = self._session.run({"pixels": pixels})["features"][0].astype(np.float64)
+        features: Feature = self._session.run({"pixels": pixels})["features"][0].astype(np.float64)
         length = float(np.linalg.norm(features))
-        scaled: Floats = (features / length if length > 0 else features).astype(np.float32)
-        return scaled
+        return features / length if length > 0 else features
 
     def __enter__(self) -> PictureFeatures:
         return self
@@ -58,11 +60,11 @@ def preprocess(picture: npt.NDArray[np.uint8], clip: ClipReference) -> Floats:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
-def feature_distance(actual: Floats, reference: Floats) -> float:
-    """1 - cosine of two features of length 1; 0 for equal ones, 2 at most."""
-    return max(0.0, 1.0 - float(actual.astype(np.float64) @ reference.astype(np.float64)))
+def feature_distance(actual: Feature, reference: Feature) -> float:
+    """1 - cosine of two features of length 1: 0 for equal ones, 2 at most."""
+    return max(0.0, 1.0 - float(actual @ reference))
 
 
-def clip_score(picture: Floats, text: Floats) -> float:
+def clip_score(picture: Feature, text: Feature) -> float:
     """100 · max(cosine, 0) of a picture's and a text's feature, both of length 1 (Hessel et al. 2021)."""
-    return 100.0 * max(0.0, float(picture.astype(np.float64) @ text.astype(np.float64)))
+    return 100.0 * max(0.0, float(picture @ text))

@@ -100,7 +100,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         _PICTURES, "psnr_db", _AT_LEAST, "dB", "PSNR",
-        "peak signal to noise of each picture, mean over the prompts", slack=0.5,
+        "peak signal to noise of each picture, mean over the prompts; equal pictures count 100 dB", slack=0.5,
     ),
     Metric(
         _PICTURES, "worst_psnr_db", _AT_LEAST, "dB", "PSNR, worst picture",

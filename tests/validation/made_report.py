@@ -182,7 +182,7 @@ def _pictures(folder: Path, count: int, noise_levels: float) -> tuple[PictureRow
 
 def _steps(noise_levels: float) -> tuple[StepRow, ...]:
     rows = []
-    for step in range(21):
+    for step in range(1, 21):
         error = 0.0008 * noise_levels * step**1.25
         rows.append(StepRow(step, error, 1.9 * error + 0.002 * step, 1 - error**2 / 2))
     return tuple(rows)
