@@ -1,0 +1,96 @@
+"""Transform: an exported graph and its weights, through the recipe's passes, to a component model folder.
+
+out/model.onnx, out/model.onnx.data   float32 with INT4 and INT8 Q/DQ, the same for every target
+out/passes.json                       what each pass changed, left alone and lost
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from latentc.compiler.stage import Progress, Stage
+from latentc.compiler.toolchain import versions
+from latentc.runtime.manifest import Json
+
+if TYPE_CHECKING:
+    from latentc.passes.base import LayerLoss, Pass
+    from latentc.passes.sequence import PassReport
+
+PASSES_FILE = "passes.json"
+
+
+@dataclass(frozen=True)
+class Transform(Stage):
+    """Bind the weights of one component and run its passes.
+
+    Args:
+        component: value of a latentc.recipes.family.Component.
+        passes: as text, in order; latentc.passes.pass_text reads them. Empty: the graph as exported.
+        model_root: the pipeline's folder; not part of the identity, its weights are.
+        weights_digest: ModelFolder.digest_of the component.
+    """
+
+    name: ClassVar[str] = "transform"
+    version: ClassVar[int] = 1
+
+    component: str
+    passes: tuple[str, ...]
+    model_root: Path
+    weights_digest: str
+    _parsed: dict[str, Pass] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def options(self) -> dict[str, Json]:
+        """Passes with their versions and files, the weights, and the packages that compute."""
+        return {
+            "component": self.component,
+            "passes": [self._pass(text).identity() for text in self.passes],
+            "weights": self.weights_digest,
+            "toolchain": dict(versions("onnx", "onnx-ir", "numpy", "nncf")),
+        }
+
+    def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+        """Read ``inputs["export"]`` and, when given, ``inputs["calibration"]``; write the model folder.
+
+        Raises:
+            PassError: a pass does not fit the graph.
+            ModelError: the checkpoint does not fit the graph, or an adapter cannot be read.
+        """
+        from latentc.compiler.bindings import bind
+        from latentc.compiler.model_folder import open_model
+        from latentc.passes.base import PassContext
+        from latentc.passes.model_file import write_model
+        from latentc.passes.sequence import run_passes
+
+        progress(0.0, f"{self.component}: binding weights")
+        model = bind(inputs["export"], open_model(self.model_root, read_values=False))
+        calibration = inputs.get("calibration")
+        context = PassContext(calibration=calibration / self.component if calibration else None)
+        progress(0.05, f"{self.component}: {len(self.passes)} passes")
+        passes = [self._pass(text) for text in self.passes]
+        model, reports = run_passes(model, passes, context)
+        write_model(model, out, lambda done, name: progress(0.1 + 0.9 * done, f"{self.component}: {name}"))
+        # losses are known only now: they are measured while the weights are written
+        text = passes_to_json(self.component, reports, context.ledger.losses)
+        (out / PASSES_FILE).write_text(text, encoding="utf-8")
+
+    def _pass(self, text: str) -> Pass:
+        from latentc.passes.pass_text import pass_from_text
+
+        if text not in self._parsed:
+            self._parsed[text] = pass_from_text(text)
+        return self._parsed[text]
+
+
+def passes_to_json(component: str, reports: Sequence[PassReport], losses: Sequence[LayerLoss]) -> str:
+    """Canonical text of what the passes did to ``component``."""
+    data = {
+        "format": 1,
+        "component": component,
+        "passes": [asdict(report) for report in reports],
+        "losses": [asdict(loss) for loss in sorted(losses, key=lambda loss: (loss.layer, loss.pass_name))],
+    }
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
