@@ -21,6 +21,8 @@ from latentc.runtime.manifest import FileEntry, Manifest, manifest_from_json, ma
 MANIFEST = "manifest.json"
 ENGINE_RECORD = "engine.json"
 TIMING_CACHE = "timing.cache"
+LIMITS = "limits.json"
+"""The gate's limits: the one file that whoever owns the gate may edit, so the manifest does not list it."""
 BUILDING = ".building"
 """Where engines are built before they appear; nothing reads it, and a build starts by clearing it."""
 
@@ -105,7 +107,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     files = {
         name: FileEntry(sha256_of_file(folder / name), (folder / name).stat().st_size)
         for name in sorted(_names(folder))
-        if name != MANIFEST
+        if name not in (MANIFEST, LIMITS)
     }
     written = replace(manifest, files=files)
     temporary = folder / f"{MANIFEST}.part"
@@ -202,7 +204,7 @@ def engine_record(engine: str) -> str:
 def _check_files(bundle: Bundle) -> None:
     """Raise BundleError unless the folder holds the manifest's files and nothing else."""
     wanted = bundle.manifest.files
-    seen = {name for name in _names(bundle.folder) if name != MANIFEST}
+    seen = {name for name in _names(bundle.folder) if name not in (MANIFEST, LIMITS)}
     extra = sorted(seen - set(wanted) - made_on_device(bundle))
     if extra:
         raise BundleError(

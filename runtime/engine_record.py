@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 from latentc.errors import BundleError
+
+Shape: TypeAlias = "tuple[int, ...]"
+Profile: TypeAlias = "dict[str, tuple[Shape, Shape, Shape]]"
+"""The smallest, likeliest and largest shape of each input."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class EngineRecord:
         library: Python package that built it, ``tensorrt`` or ``tensorrt_rtx``.
         version: of that package; engines run on no other.
         compute_capability: of the GPU, such as ``8.7``.
-        profile: the smallest, likeliest and largest shape of each input.
+        profile: the shapes that it takes.
     """
 
     engine_sha256: str
@@ -26,7 +31,7 @@ class EngineRecord:
     library: str
     version: str
     compute_capability: str
-    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    profile: Profile
 
 
 def record_to_json(record: EngineRecord) -> str:
@@ -55,5 +60,5 @@ def record_from_json(name: str, text: str) -> EngineRecord:
         ) from error
 
 
-def _shape(data: list[int]) -> tuple[int, ...]:
+def _shape(data: list[int]) -> Shape:
     return tuple(int(size) for size in data)
