@@ -37,7 +37,7 @@ BACKGROUNDS: dict[Background, tuple[int, int, int]] = {
 RADII: dict[Size, float] = {Size.SMALL: 0.12, Size.LARGE: 0.20}
 """Half of a thing's extent, as a share of the picture's side."""
 
-OUTLINE = 0.036
+OUTLINE = 0.03
 """Width of the outline in the outlined style, as a share of the picture's side."""
 
 _SUPERSAMPLING = 4
