@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentc.errors import ToolMissing
-from latentc.validation.html_view import duration, megabytes, view_of_report
+from latentc.validation.html_view import view_of_report
 from latentc.validation.report import Report
+from latentc.validation.table_view import duration, megabytes
 
 
 def report_to_html(report: Report, folder: Path) -> str:

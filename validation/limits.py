@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from latentc.errors import RecipeError, nearest
-from latentc.recipes.family import Family
+from latentc.recipes.family import FAMILIES, Family
 from latentc.validation.metric import Level, Metric, metrics_of
 
 MetricName: TypeAlias = "tuple[str, str]"
@@ -61,7 +61,9 @@ def limits_from_recipe(limits: Mapping[str, float], family: Family) -> Limits:
         where = f"validation.limits.{text}"
         if key not in metrics:
             offered = [".".join(key) for key in metrics]
-            raise RecipeError(where, f"there is no metric '{text}' in {family.name}", nearest(text, offered))
+            wrong_family = subject in {str(other.denoiser) for other in FAMILIES}
+            meant = f"{family.denoiser}.{name}" if wrong_family else text
+            raise RecipeError(where, f"there is no metric '{text}' in {family.name}", nearest(meant, offered))
         if key in seen:
             raise RecipeError(where, f"is the same metric as '{seen[key]}'", "remove one of them")
         if not math.isfinite(value):

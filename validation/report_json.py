@@ -40,15 +40,22 @@ FORMAT = 1
 def report_to_json(report: Report) -> str:
     """Text of ``report``: ``passed`` and ``findings`` first, then the tables."""
     tables = asdict(report)
-    findings = [{**asdict(finding), "passed": finding.passed} for finding in report.findings]
     data = {
         "format": FORMAT,
         "passed": report.passed,
         "verdict": report.verdict(),
         **tables,
-        "findings": findings,
+        "findings": findings_to_json(report),
     }
     return json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def findings_to_json(report: Report) -> list[dict[str, Json]]:
+    """The findings of ``report`` with their verdicts, NaN and infinity as null."""
+    return [
+        {name: _finite(value) for name, value in {**asdict(finding), "passed": finding.passed}.items()}
+        for finding in report.findings
+    ]
 
 
 def read_report(path: Path) -> Report:

@@ -1,0 +1,43 @@
+"""Build facts: what the passes did to each component, as the compiler wrote it, for the report's tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentc.errors import BundleError
+from latentc.recipes.family import Component
+from latentc.validation.report import BuildFacts, LayerRow, RefusalRow
+from latentc.validation.typed_json import as_list, as_number, as_object, as_text, json_object
+
+PASSES = "passes"
+
+
+def facts_of_bundle(reference: Path) -> BuildFacts:
+    """The facts in ``reference/passes/<component>.json``; empty where a bundle carries none.
+
+    Raises:
+        BundleError: a file is damaged.
+    """
+    layers: list[LayerRow] = []
+    refusals: list[RefusalRow] = []
+    for component in Component:
+        path = reference / PASSES / f"{component}.json"
+        if not path.is_file():
+            continue
+        fix = "build the bundle again"
+        data = json_object(path, fix)
+        try:
+            for entry in map(as_object, as_list(data["losses"])):
+                error = as_number(entry["relative_error"])
+                layers.append(
+                    LayerRow(str(component), as_text(entry["layer"]), as_text(entry["pass_name"]), error)
+                )
+            for ran in map(as_object, as_list(data["passes"])):
+                name = as_text(ran["text"]).partition("{")[0]
+                for left in map(as_object, as_list(ran["refusals"])):
+                    refusals.append(
+                        RefusalRow(str(component), name, as_text(left["where"]), as_text(left["why"]))
+                    )
+        except (KeyError, TypeError) as error:
+            raise BundleError(str(path), f"is incomplete or mistyped: {error}", fix) from error
+    return BuildFacts(tuple(layers), tuple(refusals))
