@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from latentc.runtime.bundle import (
     sync_folder,
 )
 from latentc.runtime.engine_record import EngineRecord, Profile, record_to_json
-from latentc.runtime.selftest import SelfTestFinding, require_passed, run_selftest
+from latentc.runtime.selftest import require_passed, run_selftest
 from latentc.runtime.tensorrt_session import PACKAGES, import_tensorrt
 
 _LARGEST_BATCH = 2  # negative and positive prompt of guidance
@@ -90,20 +90,15 @@ def request_from_json(text: str) -> EngineRequest:
     return EngineRequest(**{**data, "profile": profile})
 
 
-def build_engine(
-    folder: Path,
-    options: EngineOptions | None = None,
-    progress: Callable[[float, str], None] = lambda fraction, words: None,
-) -> tuple[SelfTestFinding, ...]:
+def build_engines(folder: Path, options: EngineOptions | None = None) -> Iterator[str]:
     """Build the engines of the bundle in ``folder`` for this board's GPU, then run the self-test.
 
     Args:
         folder: a bundle whose target is built on the device.
         options: how; None takes the defaults.
-        progress: called with the finished fraction, 0…1, and a few words.
 
-    Returns:
-        The self-test's findings, all passed.
+    Yields:
+        A line on what is being done or was found; the work is done once all lines are taken.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -135,20 +130,19 @@ def build_engine(
     building.mkdir()
     components = [component_named(name) for name in bundle.manifest.components]
     try:
-        for index, component in enumerate(components):
-            progress(index / (len(components) + 1), f"building {component}")
+        for component in components:
+            yield f"building {component}"
             _build_component(bundle, component, building, capability, chosen)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    progress(len(components) / (len(components) + 1), "self-test")
+    yield "self-test"
     findings = run_selftest(bundle)
     for finding in findings:
+        yield finding.words
         if not finding.passed:
             engine = bundle.manifest.components[str(finding.component)].file
             (bundle.folder / engine_record(engine)).unlink(missing_ok=True)
     require_passed(findings)
-    progress(1.0, "done")
-    return findings
 
 
 def profile_of(bundle: Bundle, component: Component, options: EngineOptions) -> Profile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from latentc.recipes.family import FLUX, STABLE_DIFFUSION
 from latentc.runtime.bundle import Bundle, open_bundle
 from latentc.runtime.flux import Flux
 from latentc.runtime.noise import initial_latent, step_noise
-from latentc.runtime.noise_schedule import Float32Array
 from latentc.runtime.picture import pixels_from_image
 from latentc.runtime.pipeline import Observer, Pipeline
 from latentc.runtime.session import open_session
@@ -24,29 +23,6 @@ PIPELINES: tuple[tuple[str, type[Pipeline]], ...] = (
     (STABLE_DIFFUSION.name, StableDiffusion),
     (FLUX.name, Flux),
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to draw; None takes the manifest's value.
-
-    Args:
-        prompt: in words.
-        negative_prompt: what to move away from; families without one refuse it.
-        seed: 0…2**64-1.
-        steps: denoiser calls.
-        guidance: guidance scale.
-        height: pixels.
-        width: pixels.
-    """
-
-    prompt: str
-    negative_prompt: str = ""
-    seed: int = 0
-    steps: int | None = None
-    guidance: float | None = None
-    height: int | None = None
-    width: int | None = None
 
 
 def open_pipeline(
@@ -75,68 +51,100 @@ def open_pipeline(
     raise InternalError("generate", f"family '{opened.family.name}' has no pipeline")
 
 
-def generate(pipeline: Pipeline, request: Request, observer: Observer | None = None) -> NDArray[np.uint8]:
-    """Draw one picture.
+def generate(
+    source: Pipeline | Bundle | Path,
+    prompt: str,
+    *,
+    negative_prompt: str = "",
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    threads: int | None = None,
+    low_memory: bool = False,
+    observer: Observer | None = None,
+) -> NDArray[np.uint8]:
+    """Draw one picture; the same arguments and bundle give the same picture.
 
     Args:
-        pipeline: opened; with ``low_memory`` the text encoders are closed before the denoiser opens.
-        request: what to draw.
+        source: an open pipeline, which stays open; or a bundle or its folder, opened for this picture.
+        prompt: in words.
+        negative_prompt: what to move away from; families without one refuse it.
+        seed: 0…2**64-1.
+        steps: denoiser calls; None takes the manifest's, as below.
+        guidance: guidance scale.
+        height: pixels.
+        width: pixels.
+        threads: when a bundle is opened, of onnxruntime on the CPU; None takes one a physical core.
+        low_memory: when a bundle is opened, the text encoders are closed before the denoiser opens.
         observer: called after each step.
 
     Returns:
-        [H, W, 3] uint8; the same request and bundle give the same picture.
+        [H, W, 3] uint8.
 
     Raises:
         UsageError: a size, seed, step count, guidance or negative prompt that this bundle cannot take.
         BundleError: a file of the bundle is damaged.
         TargetError: this machine cannot run the bundle, or a component gives NaN.
     """
-    sampling, space = pipeline.manifest.sampling, pipeline.manifest.latent
-    height = sampling.height if request.height is None else request.height
-    width = sampling.width if request.width is None else request.width
-    for option, pixels in (("--height", height), ("--width", width)):
-        if pixels < pipeline.size_multiple or pixels % pipeline.size_multiple:
-            raise UsageError(
-                option,
-                f"is {pixels}, wanted a multiple of {pipeline.size_multiple}",
-                f"use {max(1, round(pixels / pipeline.size_multiple)) * pipeline.size_multiple}",
+    if not isinstance(source, Pipeline):
+        with open_pipeline(source, threads=threads or 0, low_memory=low_memory) as pipeline:
+            return generate(
+                pipeline,
+                prompt,
+                negative_prompt=negative_prompt,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                height=height,
+                width=width,
+                observer=observer,
             )
-    if request.negative_prompt and not pipeline.takes_negative_prompt:
+    sampling, space = source.manifest.sampling, source.manifest.latent
+    _check_guidance(source, guidance)
+    if negative_prompt and not source.takes_negative_prompt:
         raise UsageError(
-            "--negative-prompt",
-            f"family '{pipeline.manifest.family}' has no negative prompt",
-            "leave it out",
+            "--negative-prompt", f"family '{source.manifest.family}' has no negative prompt", "leave it out"
         )
-    _check_guidance(pipeline, request)
-    guidance = sampling.guidance if request.guidance is None else request.guidance
-    size = (space.channels, height // space.downscale, width // space.downscale)
-
-    def noise(index: int) -> Float32Array:
-        return step_noise([request.seed], index, *size)
-
-    first = initial_latent([request.seed], *size)
-    embeddings = pipeline.encode_text([request.prompt])
-    negative = None
-    if pipeline.wants_negative(guidance):
-        negative = pipeline.encode_text([request.negative_prompt])
-    latent = pipeline.denoise(
+    pixels = (
+        _checked_size(source, "--height", sampling.height if height is None else height),
+        _checked_size(source, "--width", sampling.width if width is None else width),
+    )
+    size = (space.channels, pixels[0] // space.downscale, pixels[1] // space.downscale)
+    scale = sampling.guidance if guidance is None else guidance
+    first = initial_latent([seed], *size)
+    embeddings = source.encode_text([prompt])
+    latent = source.denoise(
         first,
         embeddings,
-        negative=negative,
-        steps=request.steps,
-        guidance=guidance,
-        step_noise=noise,
+        negative=source.encode_text([negative_prompt]) if source.wants_negative(scale) else None,
+        steps=steps,
+        guidance=scale,
+        step_noise=lambda index: step_noise([seed], index, *size),
         observer=observer,
     )
-    picture: NDArray[np.uint8] = pixels_from_image(pipeline.decode(latent))[0]
+    picture: NDArray[np.uint8] = pixels_from_image(source.decode(latent))[0]
     return picture
 
 
-def _check_guidance(pipeline: Pipeline, request: Request) -> None:
+def _checked_size(pipeline: Pipeline, option: str, pixels: int) -> int:
+    """``pixels`` itself; raises UsageError, naming the nearest size, when the family cannot draw it."""
+    multiple = pipeline.size_multiple
+    if pixels < multiple or pixels % multiple:
+        raise UsageError(
+            option,
+            f"is {pixels}, wanted a multiple of {multiple}",
+            f"use {max(1, round(pixels / multiple)) * multiple}",
+        )
+    return pixels
+
+
+def _check_guidance(pipeline: Pipeline, guidance: float | None) -> None:
     """Raise UsageError for a guidance scale that is no number, or that nothing would look at."""
-    if request.guidance is None:
+    if guidance is None:
         return
-    if not np.isfinite(request.guidance) or request.guidance < 0:
-        raise UsageError("--guidance", f"is {request.guidance:g}, wanted 0 or more", "use 1 for none")
-    if isinstance(pipeline, Flux) and not pipeline.takes_guidance:
+    if not math.isfinite(guidance) or guidance < 0:
+        raise UsageError("--guidance", f"is {guidance:g}, wanted 0 or more", "use 1 for none")
+    if not pipeline.takes_guidance:
         raise UsageError("--guidance", "this model was distilled without a guidance scale", "leave it out")

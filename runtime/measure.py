@@ -14,7 +14,7 @@ import numpy as np
 from latentc.errors import UsageError
 from latentc.recipes.family import Component
 from latentc.runtime.axes import input_shapes
-from latentc.runtime.bundle import Bundle, component_named
+from latentc.runtime.bundle import Bundle, component_named, open_bundle
 from latentc.runtime.manifest import Manifest
 from latentc.runtime.noise import initial_latent
 from latentc.runtime.session import Array, Session, open_session
@@ -28,34 +28,34 @@ class Measurement:
         component: which.
         latency_ms: median of all runs after the warm-up.
         slowest_ms: the slowest of them.
-        open_ms: from the file to a session that can run, hashing included.
+        load_ms: from the file to a session that can run, hashing included.
         memory_mib: the process's largest resident memory while this component was open, in MiB.
     """
 
     component: Component
     latency_ms: float
     slowest_ms: float
-    open_ms: float
+    load_ms: float
     memory_mib: float
 
 
 def measure_bundle(
-    bundle: Bundle,
+    source: Bundle | Path,
     *,
     runs: int = 10,
     warmup: int = 2,
     batch: int = 1,
-    threads: int = 0,
+    threads: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Measurement, ...]:
     """Measure every component at the manifest's picture size, one open at a time.
 
     Args:
-        bundle: opened.
+        source: a bundle or its folder.
         runs: how many are timed, 1 or more.
         warmup: how many go before and are not.
         batch: B of all inputs.
-        threads: of onnxruntime on the CPU; 0 takes one a physical core.
+        threads: of onnxruntime on the CPU; None takes one a physical core.
         clock: seconds, monotonic.
 
     Raises:
@@ -64,18 +64,19 @@ def measure_bundle(
     """
     if runs < 1 or warmup < 0:
         raise UsageError("--runs", f"{runs} runs after {warmup}", "time at least 1 run")
+    bundle = open_bundle(source) if isinstance(source, Path) else source
     measurements = []
     for name in sorted(bundle.manifest.components):
         component = component_named(name)
         inputs = sample_inputs(bundle.manifest, component, batch=batch)
         reset_peak_memory()
         start = clock()
-        with open_session(bundle, component, threads=threads) as session:
-            open_ms = 1000 * (clock() - start)
+        with open_session(bundle, component, threads=threads or 0) as session:
+            load_ms = 1000 * (clock() - start)
             times_ms = latencies_ms(session, inputs, runs=runs, warmup=warmup, clock=clock)
             memory_mib = peak_memory_mib()
         measurements.append(
-            Measurement(component, statistics.median(times_ms), max(times_ms), open_ms, memory_mib)
+            Measurement(component, statistics.median(times_ms), max(times_ms), load_ms, memory_mib)
         )
     return tuple(measurements)
 

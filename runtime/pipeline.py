@@ -135,6 +135,11 @@ class Pipeline(ABC):
     def takes_negative_prompt(self) -> bool:
         """Whether ``denoise`` can use ``negative``."""
 
+    @property
+    @abstractmethod
+    def takes_guidance(self) -> bool:
+        """Whether a guidance scale changes anything."""
+
     def wants_negative(self, guidance: float) -> bool:
         """Whether a run with this guidance scale needs ``negative``, as diffusers decides it."""
         return self.takes_negative_prompt and guidance > 1.0

@@ -46,6 +46,11 @@ class SelfTestFinding:
         """Whether the error is within the limit."""
         return self.relative_error <= self.limit
 
+    @property
+    def words(self) -> str:
+        """One line for people."""
+        return f"{self.component}.{self.output} is off by {self.relative_error:.3g}, limit {self.limit:.3g}"
+
 
 def write_golden(
     folder: Path, component: Component, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
@@ -117,9 +122,7 @@ def require_passed(findings: Iterable[SelfTestFinding]) -> None:
     seen = list(findings)
     broken = [finding for finding in seen if not finding.passed]
     if broken or not seen:
-        words = "; ".join(
-            f"{f.component}.{f.output} is off by {f.relative_error:.3g}, limit {f.limit:.3g}" for f in broken
-        )
+        words = "; ".join(finding.words for finding in broken)
         raise GateFailed(
             "self-test",
             words or "compared nothing",

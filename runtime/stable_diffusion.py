@@ -36,6 +36,11 @@ class StableDiffusion(Pipeline):
         """Guidance moves away from the negative prompt, which is empty unless told."""
         return True
 
+    @property
+    def takes_guidance(self) -> bool:
+        """Whether a guidance scale changes anything."""
+        return True
+
     def encode_text(self, prompts: Sequence[str]) -> Embeddings:
         """CLIP's last hidden states of ``prompts``."""
         tokens = self._tokenizer("tokenizer").encode(prompts)

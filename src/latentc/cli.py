@@ -99,14 +99,14 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show which steps a build would run, and why."""
-    from latentc.compiler.build import plan_recipe
+    from latentc.compiler.build import plan_of
     from latentc.compiler.run import states_of
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
     from latentc.terminal import duration_text, say, say_json, say_table
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
-    states = states_of(plan_recipe(loaded, tuple(target or ())), Store(_store(store)))
+    states = states_of(plan_of(loaded, tuple(target or ())), Store(_store(store)))
     if as_json:
         say_json(
             [
@@ -189,7 +189,7 @@ def run(
 ) -> None:
     """Make a picture from a bundle; needs no torch."""
     from latentc.runtime.generate import generate
-    from latentc.runtime.picture import save_picture
+    from latentc.runtime.picture import save_png
     from latentc.terminal import say
 
     if out.suffix.lower() != ".png":
@@ -207,7 +207,7 @@ def run(
         width=width,
         threads=threads,
     )
-    save_picture(picture, out)
+    save_png(picture, out)
     say(str(out))
 
 

@@ -88,7 +88,7 @@ def save_model(model: onnx.ModelProto, path: Path, *, external: bool) -> None:
         path,
         save_as_external_data=external,
         location=f"{path.name}.data",
-        size_threshold=0,
+        size_threshold=64,  # onnxruntime wants axes and the like inside the graph
     )
 
 

@@ -17,7 +17,7 @@ from latentc.runtime.bundle import open_bundle, sha256_of_file, verify_bundle
 from latentc.runtime.engine import (
     EngineOptions,
     EngineRequest,
-    build_engine,
+    build_engines,
     engine_from_onnx,
     place_engine,
     profile_of,
@@ -153,12 +153,12 @@ def test_a_builder_that_does_not_end(tmp_path: Path) -> None:
 def test_only_boards_build(tmp_path: Path) -> None:
     write_small_bundle(tmp_path / "bundle", "onnx")
     with pytest.raises(TargetError, match="target: 'onnx' builds no engine on the device"):
-        build_engine(tmp_path / "bundle")
+        list(build_engines(tmp_path / "bundle"))
 
 
 def test_without_a_board_nothing_is_left_behind(tmp_path: Path) -> None:
     manifest = write_small_bundle(tmp_path / "bundle", JETSON)
     with pytest.raises((TargetError, ToolMissing)):
-        build_engine(tmp_path / "bundle")
+        list(build_engines(tmp_path / "bundle"))
     assert verify_bundle(tmp_path / "bundle").manifest == manifest
     assert json.loads((tmp_path / "bundle/manifest.json").read_text())["files"]
