@@ -235,7 +235,12 @@ def _scaled(graph: ir.Graph, weight: ir.Value, factor: float, user: ir.Node) -> 
     if tensor is None or factor == 1.0:
         return weight
 
-    scaled = lazy(tensor, lambda values: values * np.float32(factor), shape_of(tensor), tensor.dtype)
+    scaled = lazy(
+        tensor,
+        lambda values: np.multiply(values.astype(np.float32), np.float32(factor)),
+        shape_of(tensor),
+        tensor.dtype,
+    )
     if all(use.node is user for use in weight.uses()):
         return replace_initializer(graph, weight, scaled)
     return initializer(graph, f"{name_of(weight)}.times.{factor:g}", scaled)
@@ -261,9 +266,10 @@ def _without_dead_code(model: ir.Model) -> Iterator[Change]:
 
 
 def _named(graph: ir.Graph) -> Iterator[Change]:
-    """Give every node a name that no other has: the name of its first output."""
+    """Give every node a name that no other has: its own, or that of its first output."""
+    taken: set[str] = set()
     for node in graph:
-        name = name_of(node.outputs[0])
-        if node.name != name:
-            node.name = name
-            yield Change(name, "node named for its output")
+        if not node.name or node.name in taken:
+            node.name = name_of(node.outputs[0])
+            yield Change(node.name, "node named for its output")
+        taken.add(node.name)

@@ -60,11 +60,14 @@ def read_model(folder: Path) -> ir.Model:
     return model
 
 
-def write_model(model: ir.Model, folder: Path, progress: Progress | None = None) -> None:
+def write_model(
+    model: ir.Model, folder: Path, progress: Progress | None = None, keep_types: bool = False
+) -> None:
     """Write ``model`` into ``folder`` as ``model.onnx`` and ``model.onnx.data``; ``model`` stays as it is.
 
     Initializers are written in the order in which the nodes use them; those that no node uses and no
-    output names are left out. One weight is in memory at a time (besides what its program holds).
+    output names are left out. One weight is in memory at a time (besides what its program holds). The types
+    and shapes of inner values are left out unless ``keep_types``: what is not there cannot be stale.
 
     Raises:
         InternalError: the ONNX checker refuses the result; that is a defect of a pass.
@@ -78,8 +81,8 @@ def write_model(model: ir.Model, folder: Path, progress: Progress | None = None)
     stored.producer_name, stored.producer_version = "latentc", ""
     stored.graph.opset_imports[""] = OPSET
     for node in stored.graph.all_nodes():
-        for value in node.outputs:  # runtimes infer these again; what is not there cannot be stale
-            if not value.is_graph_output():
+        for value in node.outputs:
+            if not value.is_graph_output() and not keep_types:
                 value.shape = value.type = None
     order = list(_by_first_use(stored.graph))
     total_bytes = max(1, sum(tensor.nbytes for _, tensor in order))

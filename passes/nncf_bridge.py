@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentc.errors import ToolMissing
-from latentc.passes.weights import Floats
+from latentc.passes.weights import Array, Floats
 
 if TYPE_CHECKING:
     from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
@@ -95,3 +97,58 @@ def int4_codes(weight: Floats, steps: Floats, group: int) -> NDArray[np.int8]:
         given = CompressedWeight(None, Tensor(steps[:, None, :]), None)
         compressed = compress_weight(Tensor(weight), (0,), _int4_config(group), given)
     return np.asarray(compressed.tensor.data, dtype=np.int8).reshape(weight.shape)
+
+
+@dataclass(frozen=True)
+class ActivationSteps:
+    """What NNCF's calibration found out about a graph's convolutions.
+
+    Args:
+        steps: by the name of a tensor that a Conv reads: its step for symmetric int8.
+        biases: by name: the bias with NNCF's correction of the shift that rounding causes.
+    """
+
+    steps: Mapping[str, float]
+    biases: Mapping[str, Floats]
+
+
+def calibrated_convolutions(
+    folder: Path, samples: Sequence[Mapping[str, Array]], correct_biases: bool
+) -> ActivationSteps:
+    """Run NNCF's post-training quantization on the Convs of ``folder``'s float32 graph and read its result.
+
+    Args:
+        folder: holds ``model.onnx`` and its data; every value of the graph has its type.
+        samples: inputs of the graph by name; all of them are used.
+        correct_biases: let NNCF correct biases.
+    """
+    with _silent():
+        import nncf
+        import onnx
+        from nncf.onnx.quantization.backend_parameters import BackendParameters
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        others = sorted({node.op_type for node in model.graph.node} - {"Conv"})
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric, which TensorRT asks for
+            subset_size=len(samples),
+            ignored_scope=nncf.IgnoredScope(types=others, validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(
+                disable_bias_correction=not correct_biases,
+                backend_params={BackendParameters.EXTERNAL_DATA_DIR: str(folder)},
+            ),
+        )
+        constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
+        steps: dict[str, float] = {}
+        biases: dict[str, Floats] = {}
+        for node in quantized.graph.node:
+            if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
+                step = onnx.numpy_helper.to_array(constants[node.input[1]], str(folder))
+                steps[node.input[0]] = float(step.reshape(()))
+            elif node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in constants:
+                bias = onnx.numpy_helper.to_array(constants[node.input[2]], str(folder))
+                biases[node.input[2]] = bias.astype(np.float32)
+    return ActivationSteps(steps, biases)

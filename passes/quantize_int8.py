@@ -1,0 +1,212 @@
+"""Quantize-int8: convolutions multiply 8-bit integers, with steps that calibration has measured.
+
+    before   y = Conv(x, w, b)                                w: float32[N, C, …]
+    after    x.int8 = QuantizeLinear(x, x.step)               one for all Convs that read x
+             x.quantized = DequantizeLinear(x.int8, x.step)
+             y = Conv(x.quantized, DequantizeLinear(w.codes, w.steps), b)     w.codes: int8, w.steps: [N]
+
+All symmetric, zero points left out, as TensorRT wants it. NNCF finds the steps of activations and corrects
+biases; a step of weights is the largest weight of an output channel / 127.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from latentc.errors import PassError
+from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal
+from latentc.passes.model_file import write_model
+from latentc.passes.nncf_bridge import ActivationSteps, calibrated_convolutions
+from latentc.passes.options import limits
+from latentc.passes.value_types import infer_types
+from latentc.passes.weights import (
+    SPLIT_RANK,
+    Array,
+    Convolution,
+    JointTensors,
+    constant,
+    find_convolutions,
+    initializer,
+    matches,
+    name_of,
+    read_floats,
+    replace_initializer,
+)
+
+
+@dataclass(frozen=True)
+class QuantizeInt8(Pass):
+    """Quantize convolutions, weights and activations, to symmetric INT8 through NNCF."""
+
+    name: ClassVar[str] = "quantize-int8"
+    version: ClassVar[int] = 1
+    preserves: ClassVar[bool] = False
+
+    correct_biases: bool = field(
+        default=True, metadata=limits(None, None, "let NNCF correct the biases for what rounding shifts")
+    )
+    skip: tuple[str, ...] = field(
+        default=(), metadata=limits(None, None, "names of kernels to leave alone, * matches any text")
+    )
+
+    def requires(self, model: ir.Model) -> None:
+        """The graph is float32: nothing has quantized, split or cast it yet."""
+        for node in model.graph:
+            is_int4 = node.op_type == "DequantizeLinear" and _codes_type(node) is ir.DataType.INT4
+            if is_int4 or SPLIT_RANK in node.metadata_props:
+                raise PassError(
+                    self.name,
+                    f"'{node.name}' is split or quantized to INT4 already, so calibration would see its loss",
+                    "put quantize-int8 before split-low-rank and quantize-int4",
+                )
+        for convolution in find_convolutions(model.graph):
+            tensor = convolution.weight.const_value
+            if tensor is not None and tensor.dtype is not ir.DataType.FLOAT:
+                raise PassError(
+                    self.name,
+                    f"'{convolution.name}' is stored as {tensor.dtype.numpy()}, wanted float32",
+                    "put quantize-int8 before cast",
+                )
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Calibrate once, then give every convolution its QuantizeLinear and DequantizeLinear nodes."""
+        graph = model.graph
+        refusals: list[Refusal] = []
+        wanted: list[Convolution] = []
+        for convolution in find_convolutions(graph):
+            if matches(convolution.name, self.skip):
+                refusals.append(Refusal(convolution.name, "matches skip"))
+            elif convolution.node.inputs[0] is not None:
+                wanted.append(convolution)
+        if not wanted:
+            return PassResult(model, (), (*refusals, Refusal("graph", "has no float convolution")))
+        found = self._calibrated(model, context)
+        changes: list[Change] = []
+        for convolution in wanted:
+            source = convolution.node.inputs[0]
+            step = found.steps.get(name_of(source)) if source is not None else None
+            if source is None or step is None or not step > 0:
+                refusals.append(Refusal(convolution.name, "calibration saw nothing but zeros"))
+                continue
+            convolution.node.replace_input_with(0, _quantized(graph, source, step))
+            _quantize_kernel(graph, convolution, context.ledger)
+            _correct_bias(graph, convolution.node, found.biases)
+            changes.append(Change(convolution.name, f"int8, activations in steps of {step:.4g}"))
+        return PassResult(model, tuple(changes), tuple(refusals))
+
+    def _calibrated(self, model: ir.Model, context: PassContext) -> ActivationSteps:
+        samples = _samples(self.name, context.calibration, [name_of(value) for value in model.graph.inputs])
+        with tempfile.TemporaryDirectory(prefix="latentc-") as folder:
+            typed = model.clone()
+            infer_types(typed.graph)
+            write_model(typed, Path(folder), keep_types=True)
+            return calibrated_convolutions(Path(folder), samples, self.correct_biases)
+
+
+def _codes_type(node: ir.Node) -> ir.DataType | None:
+    tensor = constant(node.inputs[0])
+    return None if tensor is None else tensor.dtype
+
+
+def _samples(pass_name: str, folder: Path | None, names: list[str]) -> list[dict[str, Array]]:
+    """The recorded inputs in ``folder``, in the order of their file names."""
+    if folder is None:
+        raise PassError(
+            pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
+        )
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise PassError(str(folder), "holds no calibration data (*.npz)", "build the calibration step again")
+    samples = []
+    for file in files:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                samples.append({name: arrays[name] for name in names})
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise PassError(
+                str(file),
+                f"is no record of the inputs {', '.join(names)}: {error}",
+                "build the calibration again",
+            ) from error
+    return samples
+
+
+def _quantized(graph: ir.Graph, source: ir.Value, step: float) -> ir.Value:
+    """The value of ``source`` after rounding; the nodes are made once and shared."""
+    name = name_of(source)
+    for use in source.uses():
+        if use.node.op_type == "QuantizeLinear":
+            (reader,) = use.node.successors()
+            return reader.outputs[0]
+    scale = initializer(graph, f"{name}.step", ir.tensor(np.float32(step)))
+    quantize = ir.node("QuantizeLinear", [source, scale], attributes={"output_dtype": ir.DataType.INT8.value})
+    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale])
+    for node, ending, dtype in (
+        (quantize, "int8", ir.DataType.INT8),
+        (dequantize, "quantized", ir.DataType.FLOAT),
+    ):
+        node.name = node.outputs[0].name = f"{name}.{ending}"
+        node.outputs[0].dtype, node.outputs[0].shape = dtype, source.shape
+    producer = source.producer()
+    if producer is None:
+        graph.insert_before(graph[0], [quantize, dequantize])
+    else:
+        graph.insert_after(producer, [quantize, dequantize])
+    return dequantize.outputs[0]
+
+
+def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedger) -> None:
+    name, shape, source = convolution.name, convolution.shape, convolution.weight.const_value
+    codes_name = f"{name}.codes"
+    if codes_name in graph.initializers:  # two Convs share the kernel
+        reader = graph.initializers[codes_name].uses()
+        convolution.node.replace_input_with(1, next(iter(reader)).node.outputs[0])
+        return
+    if source is None:
+        raise PassError(name, "has no value")
+    joint = JointTensors(
+        lambda: _rounded(name, read_floats(source), ledger),
+        {"codes": (ir.DataType.INT8, shape), "steps": (ir.DataType.FLOAT16, shape[:1])},
+    )
+    codes = initializer(graph, codes_name, joint.tensor("codes"))
+    steps = initializer(graph, f"{name}.steps", joint.tensor("steps"))
+    cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
+    dequantize = ir.node("DequantizeLinear", [codes, cast.outputs[0]], attributes={"axis": 0})
+    cast.name = cast.outputs[0].name = f"{name}.steps.float32"
+    dequantize.name = f"{name}.dequantize"
+    for node, sides in ((cast, shape[:1]), (dequantize, shape)):
+        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, ir.Shape(sides)
+    graph.insert_before(convolution.node, [cast, dequantize])
+    del graph.initializers[name]
+    dequantize.outputs[0].name = name
+    convolution.weight.replace_all_uses_with(dequantize.outputs[0])
+
+
+def _rounded(name: str, kernel: Array, ledger: LossLedger) -> Mapping[str, Array]:
+    weight = kernel.astype(np.float32)
+    if not np.isfinite(weight).all():
+        raise PassError("quantize-int8", f"'{name}' holds NaN or infinity", "check the checkpoint")
+    axes = tuple(range(1, weight.ndim))
+    largest = np.abs(weight).max(axis=axes)
+    steps = np.maximum(largest / np.float32(127), np.float32(2.0**-24)).astype(np.float16)
+    wide = steps.astype(np.float32).reshape(-1, *(1 for _ in axes))
+    codes = np.clip(np.rint(weight / wide), -127, 127)
+    norm = np.linalg.norm(weight)
+    error = np.linalg.norm(codes * wide - weight)
+    ledger.record(LayerLoss(name, "quantize-int8", float(error / norm) if norm > 0 else 0.0))
+    return {"codes": codes.astype(np.int8), "steps": steps}
+
+
+def _correct_bias(graph: ir.Graph, node: ir.Node, biases: Mapping[str, Array]) -> None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is None or constant(bias) is None or name_of(bias) not in biases or len(bias.uses()) != 1:
+        return
+    replace_initializer(graph, bias, ir.tensor(biases[name_of(bias)].reshape(-1)))
