@@ -26,7 +26,7 @@ Values: TypeAlias = "dict[str, float]"
 """Full metric name to value."""
 
 _CHANGE = "_change"
-_DIGITS = 6
+_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def updated(baseline: Baseline, report: Report) -> Baseline:
 
 
 def baseline_to_json(baseline: Baseline) -> str:
-    """Text to commit: sorted, six significant digits, so that a diff shows what changed and no more."""
+    """Text to commit: sorted, nine significant digits, so that a diff shows what changed and no more."""
     bundles = {
         bundle: {name: float(f"{value:.{_DIGITS}g}") for name, value in sorted(values.items())}
         for bundle, values in sorted(baseline.bundles.items())

@@ -24,6 +24,8 @@ from latentc.validation.report import PictureRow, StepRow
 from latentc.validation.tensor_metrics import cosine, relative_error, sqnr_db
 
 _TRAJECTORY, _PICTURES = "trajectory", "pictures"
+_CLIP_METRICS = ("feature_distance", "clip_score", "clip_score_drop")
+_ATTRIBUTE_METRICS = ("attribute_accuracy", "attribute_accuracy_drop")
 
 
 def compare_latents(drawing: Drawing, reference: Reference, measured: Measured) -> tuple[StepRow, ...]:
@@ -74,8 +76,8 @@ def compare_pictures(
     clip = reference.clip()
     scenes = _scenes(reference, measured)
     if clip is None:
-        measured.notes.append(
-            "CLIP score and feature distance were not measured: the reference has no CLIP model."
+        _without(
+            "CLIP score and feature distance were", "the reference has no CLIP model", _CLIP_METRICS, measured
         )
     rows: list[PictureRow] = []
     original_scores: list[float] = []
@@ -123,16 +125,21 @@ def compare_pictures(
 def _scenes(reference: Reference, measured: Measured) -> tuple[Scene, ...] | None:
     scenes = scenes_of_prompts(reference.prompts)
     if scenes is None:
-        measured.notes.append(
-            "Attribute accuracy was not measured: the prompts are not all sentences of the shapes grammar."
-        )
+        why = "the prompts are not all sentences of the shapes grammar"
     elif reference.height != reference.width or reference.height < SMALLEST_SIDE_PIXELS:
-        measured.notes.append(
-            f"Attribute accuracy was not measured: pictures of {reference.width}×{reference.height} pixels "
-            f"are not square, or below {SMALLEST_SIDE_PIXELS} pixels."
+        why = (
+            f"pictures of {reference.width}×{reference.height} pixels are not square, "
+            f"or below {SMALLEST_SIDE_PIXELS} pixels"
         )
-        return None
-    return scenes
+    else:
+        return scenes
+    _without("Attribute accuracy was", why, _ATTRIBUTE_METRICS, measured)
+    return None
+
+
+def _without(title: str, why: str, names: Sequence[str], measured: Measured) -> None:
+    measured.notes.append(f"{title} not measured: {why}.")
+    measured.missing |= {f"{_PICTURES}.{name}": why for name in names}
 
 
 def _summarise(rows: Sequence[PictureRow], original_scores: Sequence[float], measured: Measured) -> None:

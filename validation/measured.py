@@ -16,7 +16,8 @@ class Measured:
     Args:
         values: by subject and metric.
         intervals: of those values that are means over prompts.
-        missing: why metrics were not measured, by subject; no harm unless the recipe limits one of them.
+        missing: why metrics were not measured, by subject or ``<subject>.<name>``; no harm unless the recipe
+            limits one of them.
         failed: what went wrong on a rung, by subject; its guards count as broken.
         notes: whole sentences for the report.
         timings: of the work done.
@@ -37,7 +38,9 @@ class Measured:
             broken = subject in self.failed and metric.guard is not None
             if key not in self.values and key not in limits.asked and not broken:
                 continue
-            why = self.failed.get(subject, self.missing.get(subject, "nothing measures it here"))
+            why = self.failed.get(subject) or self.missing.get(
+                f"{subject}.{name}", self.missing.get(subject, "nothing measures it here")
+            )
             rows.append(
                 Finding(
                     component=subject,
