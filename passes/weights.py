@@ -108,10 +108,11 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def read(tensor: ir.TensorProtocol) -> Array:
-    """The values of ``tensor``; the pages of a memory-mapped file are let go when the array is."""
-    array = np.asarray(tensor.numpy())
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+    """The values of ``tensor``; a memory-mapped file is closed again."""
+    if not isinstance(tensor, ir.ExternalTensor):
+        return np.asarray(tensor.numpy())
+    array = np.array(tensor.numpy())  # a copy: a mapped file cannot be closed while an array looks at it
+    tensor.release()
     return array
 
 
