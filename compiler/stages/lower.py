@@ -148,7 +148,9 @@ class Lower(Stage):
         )
         capabilities = _PROOF_CAPABILITIES if target.engine_on_device else target.compute_capabilities
         progress(0.4, f"{self.component}: TensorRT for RTX builds for {', '.join(capabilities)}")
-        profiles = [shapes_of(entry.inputs, sizes) for sizes in self.sizes]
+        # one shape is proof enough of what parses and builds
+        wanted = self.sizes[:1] if target.engine_on_device else self.sizes
+        profiles = [shapes_of(entry.inputs, sizes) for sizes in wanted]
         build_rtx_engine(self.component, graph_file, engine_file, capabilities, profiles)
         if not target.engine_on_device:
             return Lowered(entry)
