@@ -60,7 +60,7 @@ def _compare(
     measured: Measured,
     clock: Clock,
 ) -> None:
-    samples = _samples(component, golden, family)
+    samples = samples_of(component, golden, family)
     session = pipeline.session(component)
     unknown = sorted(set(golden.outputs) - set(session.output_names))
     if unknown:
@@ -109,7 +109,7 @@ def lowest(values: list[float]) -> float:
     return float(np.min(np.asarray(values)))
 
 
-def _samples(component: Component, golden: GoldenTensors, family: Family) -> list[Mapping[str, Array]]:
+def samples_of(component: Component, golden: GoldenTensors, family: Family) -> list[Mapping[str, Array]]:
     """The golden inputs one sample at a time, B = 1, as a device runs them."""
     axes = {tensor.name: tensor.axes for tensor in family.spec(component).inputs}
     # an input that only some checkpoints have (FLUX's guidance) is not in the spec: it is one a sample

@@ -171,7 +171,7 @@ def _bar(finding: Finding, metric: Metric) -> tuple[float | None, float | None]:
         return None, None
 
     def place(value: float) -> float:
-        return -10 * math.log10(max(1e-9, 1 - value)) if "cosine" in metric.name else max(0.0, value)
+        return max(0.0, -10 * math.log10(max(1e-9, 1 - value)) if "cosine" in metric.name else value)
 
     value = place(finding.value)
     limit = None if finding.limit is None else place(finding.limit)

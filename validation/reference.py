@@ -281,7 +281,8 @@ def read_reference(root: Path) -> Reference:
 
 def _load(path: Path) -> Tensors:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # opened here, since numpy leaves a file open that turns out to be no archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(str(path), f"cannot be read: {error}", _REBUILD) from error
