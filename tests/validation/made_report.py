@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 from latentc.recipes.family import STABLE_DIFFUSION
 from latentc.recipes.shapes.caption import scene_from_caption
 from latentc.recipes.shapes.render import render
+from latentc.recipes.target import target_named
 from latentc.validation.attributes import wrong_attributes
 from latentc.validation.finding import Finding
 from latentc.validation.limits import Limits, limits_from_recipe
@@ -46,7 +47,9 @@ def made_limits() -> Limits:
     return limits_from_recipe(LIMITS, STABLE_DIFFUSION)
 
 
-def made_report(folder: Path, count: int = 64, noise_levels: float = 9.0) -> Report:
+def made_report(
+    folder: Path, count: int = 64, noise_levels: float = 9.0, target: str = "ort-mobile", stand_in: str = ""
+) -> Report:
     """Write pictures into ``folder`` and make the report about them; more noise breaks the limits."""
     pictures = _pictures(folder, count, noise_levels)
     denoiser_db = 27.5 - 9 * math.log10(max(noise_levels, 0.1) + 1)
@@ -95,13 +98,9 @@ def made_report(folder: Path, count: int = 64, noise_levels: float = 9.0) -> Rep
         )  # fmt: skip
     return Report(
         recipe="shapes-sd",
-        target="ort-mobile",
+        target=target,
         family="stable-diffusion",
-        execution=Execution(
-            ("INT4 weights × dynamic INT8 (linears)", "INT8 × INT8 (convolutions)", "FP32 × FP32"),
-            (),
-            "",
-        ),
+        execution=Execution(target_named(target).executes, (), stand_in),
         findings=tuple(findings),
         pictures=pictures,
         steps=_steps(noise_levels),
