@@ -29,6 +29,10 @@ _INT8_OPTION = ("session.qdqisint8allowed", "1")
 _ACCURACY_OPTION = "session.qdq_matmulnbits_accuracy_level"
 _ACCURACY_LEVELS: Mapping[bool, str] = {True: "4", False: "1"}  # INT8, float32
 
+# KleidiAI, onnxruntime's first choice on ARM, rounds the activations of an INT4 linear with one scale a row;
+# the other kernels, x86's too, with one a block. Only without it does a phone compute what was validated.
+_SAME_ROUNDING_OPTION = ("mlas.disable_kleidiai", "1")
+
 _ONLY_ERRORS = 3
 
 
@@ -59,6 +63,7 @@ class OnnxruntimeSession:
         options.log_severity_level = _ONLY_ERRORS
         options.intra_op_num_threads = threads
         options.add_session_config_entry(*_INT8_OPTION)
+        options.add_session_config_entry(*_SAME_ROUNDING_OPTION)
         options.add_session_config_entry(_ACCURACY_OPTION, _ACCURACY_LEVELS[int8_activations])
         try:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
