@@ -137,7 +137,8 @@ class _Rewrite:
                 name, shape = name_of(value), value.shape
                 node = ir.node("Cast", [value], attributes={"to": _HIGH.value})
                 value.name = f"{name}.float16"
-                node.name = node.outputs[0].name = name
+                # the node that made it may be called as the output is, and two of one name do not load
+                node.name, node.outputs[0].name = f"{name}.output", name
                 node.outputs[0].dtype, node.outputs[0].shape = _HIGH, shape
                 self._graph.append(node)
                 self._graph.outputs[index] = node.outputs[0]
