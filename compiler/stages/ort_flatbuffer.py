@@ -154,7 +154,16 @@ def read_ort(data: bytes | memoryview) -> Table:
     view = memoryview(data)
     if bytes(view[4:8]) != b"ORTM":
         raise InternalError("model.ort", f"starts with {bytes(view[:8])!r}, which is no .ort file")
-    return _read_table(view, _uint32(view, 0), "InferenceSession")
+    try:
+        return _read_table(view, _uint32(view, 0), "InferenceSession")
+    except struct.error as error:
+        raise InternalError("model.ort", "ends too early") from error
+
+
+def _cut(view: memoryview, start: int, size_bytes: int) -> memoryview:
+    if start + size_bytes > len(view):
+        raise InternalError("model.ort", "ends too early")
+    return view[start : start + size_bytes]
 
 
 def _uint32(view: memoryview, at: int) -> int:
@@ -180,15 +189,15 @@ def _read_table(view: memoryview, at: int, kind: str) -> Table:
 
 def _read_value(view: memoryview, at: int, type_: str) -> Value:
     if type_ in _FIXED:
-        return view[at : at + _FIXED[type_][0]]
+        return _cut(view, at, _FIXED[type_][0])
     target = at + _uint32(view, at)
     if type_ == "string":
-        return view[target + 4 : target + 4 + _uint32(view, target)]
+        return _cut(view, target + 4, _uint32(view, target))
     if type_[0] not in "[{":
         return _read_table(view, target, type_)
     element, count, start = type_[1:-1], _uint32(view, target), target + 4
     if element in _FIXED:
-        return view[start : start + count * _FIXED[element][0]]
+        return _cut(view, start, count * _FIXED[element][0])
     values = [_read_value(view, start + 4 * index, element) for index in range(count)]
     return sorted(values, key=_key) if type_[0] == "{" else values
 

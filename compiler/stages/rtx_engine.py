@@ -28,6 +28,7 @@ from latentc.errors import TargetError, ToolMissing
 PACKAGES = ("tensorrt-rtx-cu13", "polygraphy")
 """What decides an engine's bytes."""
 
+_CHILD = (sys.executable, "-m", "latentc.compiler.stages.rtx_child")
 _TIMEOUT_S = 3600.0
 # TensorRT's own word for a message that is only the missing GPU of this machine
 _NO_GPU = re.compile(r"cudaError 35|CUDA driver version|catchCudaError")
@@ -98,7 +99,7 @@ def build_rtx_engine(
 def _run_child(component: str, request_file: Path, log_file: Path, timeout_s: float) -> str:
     with log_file.open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "latentc.compiler.stages.rtx_child", str(request_file)],
+            [*_CHILD, str(request_file)],
             stdin=subprocess.PIPE,  # held open while we live: the child leaves when it closes
             stdout=log,
             stderr=subprocess.STDOUT,

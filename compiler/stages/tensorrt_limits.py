@@ -84,7 +84,7 @@ def _quantizer_complaints(node: ir.Node) -> Iterator[tuple[str, str]]:
     if block not in BLOCK_SIZES:
         sizes = " or ".join(map(str, BLOCK_SIZES))
         yield (
-            f"INT4 in blocks of {block}, TensorRT on every version takes {sizes}",
+            f"INT4 in blocks of {block}, TensorRT takes {sizes}",
             f"group: {BLOCK_SIZES[0]}",
         )
     if node.attributes.get_int("axis", 1) % rank < rank - 2:
