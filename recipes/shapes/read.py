@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from latentc.errors import UsageError
-from latentc.recipes.shapes.render import BACKGROUNDS, PALETTE, RADII, Picture, Style, ink, outline_points, pastel
+from latentc.recipes.shapes.render import (
+    BACKGROUNDS,
+    PALETTE,
+    RADII,
+    Picture,
+    Style,
+    ink,
+    outline_points,
+    pastel,
+)
 from latentc.recipes.shapes.scene import Background, Colour, Position, Relation, Scene, Shape, Size, Thing
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.floating]
+Named = TypeVar("Named", Background, Colour)
 
 _SPECK_SHARE = 0.002
 """Connected areas below this share of the picture are noise, not things; a small star covers 0.016."""
@@ -27,6 +39,10 @@ _PLACE_TOLERANCE = 0.10
 """How far a thing may stand from its place, as a share of the side; neighbours are 0.25 apart."""
 _LEAST_OVERLAP = 0.70
 """Soft intersection over union below which a thing has no shape of ours."""
+_INK_TOLERANCE = 80.0
+"""RGB distance from the outline's ink at which a pixel counts as outline."""
+_INK_SHARE = 0.12
+"""Share of a thing that is ink from which it is outlined; flat things hold none."""
 _GRID = 24
 
 
@@ -132,7 +148,13 @@ def read(picture: Picture) -> PictureReading:
         UsageError: ``picture`` has another shape or type.
     """
     height, width = picture.shape[:2]
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or height != width or height < 32:
+    if (
+        picture.ndim != 3
+        or picture.shape[2] != 3
+        or picture.dtype != np.uint8
+        or height != width
+        or height < 32
+    ):
         raise UsageError(
             "picture",
             f"{list(picture.shape)} {picture.dtype} is not a square RGB picture of 32 pixels or more",
@@ -179,19 +201,21 @@ def _see(pixels: Array, behind: Array, contrast: Array, area: Mask, background: 
     side = len(pixels)
     inside = _eroded(area)
     core = _eroded(inside)
-    fill: Array = np.median(pixels[core if core.sum() >= 4 else inside if inside.any() else area], axis=0)
-    rim: Array = np.median(pixels[inside & ~core] if (inside & ~core).any() else pixels[area], axis=0)
-    flat = _nearest(fill, PALETTE, _COLOUR_TOLERANCE)
     line = np.asarray(ink(background), np.float32) if background else behind
-    outlined = bool(np.linalg.norm(rim - fill) > 60 and np.linalg.norm(rim - line) < np.linalg.norm(rim - fill))
-    colour = _nearest(fill, {each: pastel(each) for each in Colour}, _COLOUR_TOLERANCE) if outlined else flat
+    from_line: Array = np.linalg.norm(pixels - line, axis=2)
+    outlined = background is not None and bool(np.mean(from_line[area] < _INK_TOLERANCE) > _INK_SHARE)
     if outlined:
-        edge = np.maximum(np.linalg.norm(line - behind), 1.0)
+        chosen = inside & (from_line >= np.quantile(from_line[inside], 0.75)) if inside.any() else area
+        fill: Array = np.median(pixels[chosen], axis=0)
+        colour = _nearest_pastel(fill, line)
+        edge = max(float(np.linalg.norm(line - behind)), 1.0)
     else:
-        edge = np.maximum(np.linalg.norm(fill - behind), 1.0)
+        fill = np.median(pixels[core if core.sum() >= 4 else inside if inside.any() else area], axis=0)
+        colour = _nearest(fill, PALETTE, _COLOUR_TOLERANCE)
+        edge = max(float(np.linalg.norm(fill - behind)), 1.0)
     near = _grown(area)
     cover: Array = np.where(near, np.clip(contrast / edge, 0, 1), 0).astype(np.float32)
-    cover[core] = 1.0
+    cover[inside] = 1.0
     left, right = _ends(cover.max(axis=0))
     top, bottom = _ends(cover.max(axis=1))
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -241,7 +265,7 @@ def _fit(cover: Array, x: float, y: float, extent: float) -> tuple[Shape, float]
     return best, scores[best]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _box(shape: Shape) -> tuple[float, float, float]:
     """Centre and half extent of a shape's box, in units of its radius."""
     xs, ys = zip(*outline_points(shape), strict=True)
@@ -268,7 +292,7 @@ def _template(shape: Shape, extent_quarters: int) -> Array:
     return np.asarray(_blurred(np.asarray(image, np.float32) / 255, pixel, fine), np.float32)
 
 
-def _blurred(image: Array, pixel: float, fine: int) -> Array:
+def _blurred(image: Numbers, pixel: float, fine: int) -> Array:
     """Average over a pixel's box on both axes, then over each grid cell."""
     width = max(1, round(pixel))
     kernel = np.ones(width, np.float32) / width
@@ -278,7 +302,7 @@ def _blurred(image: Array, pixel: float, fine: int) -> Array:
     return cells
 
 
-def _sample(image: Array, columns: Array, rows: Array) -> Array:
+def _sample(image: Array, columns: Numbers, rows: Numbers) -> Array:
     """Bilinear samples of ``image`` on a grid, zero outside."""
     padded = np.pad(image, 2)
     x = np.clip(columns + 2, 0, padded.shape[1] - 2)
@@ -291,9 +315,18 @@ def _sample(image: Array, columns: Array, rows: Array) -> Array:
     return mixed
 
 
-def _nearest(
-    seen: Array, named: Mapping[Colour, tuple[int, int, int]] | Mapping[Background, tuple[int, int, int]], tolerance: float
-) -> Colour | Background | None:
+def _nearest_pastel(seen: Array, line: Array) -> Colour | None:
+    """The colour whose pastel, mixed with up to half of outline, comes nearest; small fills are all mixed."""
+    distances = {}
+    for colour in Colour:
+        towards = np.asarray(pastel(colour), np.float32) - line
+        share = float(np.clip((seen - line) @ towards / (towards @ towards), 0.5, 1.0))
+        distances[colour] = float(np.linalg.norm(line + share * towards - seen))
+    best = min(distances, key=lambda colour: distances[colour])
+    return best if distances[best] <= _COLOUR_TOLERANCE else None
+
+
+def _nearest(seen: Array, named: Mapping[Named, tuple[int, int, int]], tolerance: float) -> Named | None:
     distances = {name: float(np.linalg.norm(seen - np.asarray(rgb))) for name, rgb in named.items()}
     best = min(distances, key=lambda name: distances[name])
     return best if distances[best] <= tolerance else None

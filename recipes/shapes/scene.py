@@ -150,6 +150,6 @@ def scenes_for_training() -> tuple[Scene, ...]:
 
 
 def scenes_held_out() -> tuple[Scene, ...]:
-    """All scenes that are kept for measuring, in an order fixed by their digests, so any prefix is a fair sample."""
+    """All scenes kept for measuring, in an order fixed by their digests: any prefix is a fair sample."""
     kept = [scene for scene in every_scene() if is_held_out(scene)]
     return tuple(sorted(kept, key=lambda scene: hashlib.sha256(f"order {scene.key}".encode()).digest()))

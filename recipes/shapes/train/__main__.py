@@ -122,7 +122,13 @@ def run_sd(shop: Workshop) -> None:
     denoiser = Denoiser(unet, text)
     rate = shop.peak_rate or 1e-3
     train_sd.train_sd(
-        denoiser, words, shop.latents(Style.FLAT, 60_000), shop.work / "sd.pt", shop.steps_of("sd"), shop.seed, rate
+        denoiser,
+        words,
+        shop.latents(Style.FLAT, 60_000),
+        shop.work / "sd.pt",
+        shop.steps_of("sd"),
+        shop.seed,
+        rate,
     )
     save_pipeline(stable_diffusion(shop.vae(), text, words, unet, train_sd.make_scheduler()), folder)
 
@@ -135,7 +141,9 @@ def run_flux(shop: Workshop) -> None:
         pieces = T5TokenizerFast.from_pretrained(folder / "tokenizer_2")
         clip = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
         t5 = T5EncoderModel.from_pretrained(folder / "text_encoder_2", dtype=torch.float32)
-        transformer = FluxTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+        transformer = FluxTransformer2DModel.from_pretrained(
+            folder / "transformer", torch_dtype=torch.float32
+        )
     else:
         clip, words = shop.clip_text()
         t5 = T5EncoderModel.from_pretrained(shop.work / "t5")

@@ -47,7 +47,7 @@ class LatentStore:
 def make_latent_store(
     vae: AutoencoderKL, scenes: Sequence[Scene], count: int, seed: int, cache: Path, style: Style = Style.FLAT
 ) -> LatentStore:
-    """Render and encode ``count`` pictures of ``scenes``, singles in five different jitters; kept in ``cache``."""
+    """Render and encode ``count`` pictures of ``scenes``, single things more often; kept in ``cache``."""
     if cache.exists():
         saved = torch.load(cache, weights_only=True)
         return _store(saved["latents"], saved["rows"].numpy(), scenes)
@@ -60,7 +60,7 @@ def make_latent_store(
     parts = []
     for start in range(0, len(rows), 64):
         picked = rows[start : start + 64]
-        pictures = render_all([scenes[row] for row in picked], seeds[start : start + 64], style)
+        pictures = render_all([scenes[int(row)] for row in picked], seeds[start : start + 64], style)
         with torch.autocast("cpu", torch.bfloat16):
             mean = vae.encode(tensor_from_pictures(pictures)).latent_dist.mean.float()
         parts.append(((mean - vae.config.shift_factor) * vae.config.scaling_factor).half())
@@ -75,5 +75,5 @@ def make_latent_store(
 def _store(
     latents: torch.Tensor, rows: np.ndarray[tuple[int], np.dtype[np.int64]], scenes: Sequence[Scene]
 ) -> LatentStore:
-    singles = np.array([i for i, row in enumerate(rows) if len(scenes[row].things) == 1])
+    singles = np.array([i for i, row in enumerate(rows.tolist()) if len(scenes[row].things) == 1])
     return LatentStore(latents, rows, singles)

@@ -110,7 +110,9 @@ MEASURES: dict[str, Callable[[Path, int], Figures]] = {
 
 def main() -> None:
     """Measure the named models, or all."""
-    parser = argparse.ArgumentParser(prog="python -m latentc.recipes.shapes.train.measure", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m latentc.recipes.shapes.train.measure", description=__doc__
+    )
     parser.add_argument("models", nargs="*", help=f"any of: {', '.join(MEASURES)}")
     parser.add_argument("--prompts", type=int, default=500, help="how many held-out prompts")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the saved models")
@@ -118,7 +120,12 @@ def main() -> None:
     for name in options.models or MEASURES:
         began_s = time.monotonic()
         figures = MEASURES[name](options.weights, options.prompts)
-        line = {"model": name, "prompts": options.prompts, **figures, "took_s": round(time.monotonic() - began_s)}
+        line = {
+            "model": name,
+            "prompts": options.prompts,
+            **figures,
+            "took_s": round(time.monotonic() - began_s),
+        }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 

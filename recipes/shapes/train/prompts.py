@@ -42,7 +42,9 @@ class PromptTable:
 
     tokens: torch.Tensor
 
-    def draw(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], rng: np.random.Generator) -> torch.Tensor:
+    def draw(
+        self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], rng: np.random.Generator
+    ) -> torch.Tensor:
         """Tokens of one random paraphrase of each row's scene: [B, T] int64."""
         which = torch.from_numpy(rng.integers(0, PARAPHRASES, len(rows)))
         return self.tokens[torch.from_numpy(rows), which].long()

@@ -103,9 +103,7 @@ def altered(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 @sdpa_kernel(SDPBackend.MATH)  # the flash kernel's backward pass is slow on a CPU
-def train_clip(
-    model: CLIPModel, tokenizer: CLIPTokenizer, state_file: Path, steps: int, seed: int
-) -> None:
+def train_clip(model: CLIPModel, tokenizer: CLIPTokenizer, state_file: Path, steps: int, seed: int) -> None:
     """Train in place from ``seed``, going on from ``state_file`` if it is there."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -119,7 +117,10 @@ def train_clip(
     trained = nn.ModuleDict({"clip": model, "heads": heads})
     groups = [
         {"params": [*model.vision_model.parameters(), *heads.parameters()], "factor": 1.0},
-        {"params": [*model.visual_projection.parameters(), *model.text_projection.parameters()], "factor": 1.0},
+        {
+            "params": [*model.visual_projection.parameters(), *model.text_projection.parameters()],
+            "factor": 1.0,
+        },
         {"params": [*model.text_model.parameters(), model.logit_scale], "factor": 0.1},
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-2)
@@ -149,7 +150,7 @@ def train_clip(
         )
         loss = contrast + 0.3 * reading
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
@@ -159,7 +160,8 @@ def train_clip(
             progress.write(step + 1, contrast=contrast.item(), reading=reading.item(), right=right)
         if (step + 1) % 250 == 0 or step + 1 == steps:
             save_whole(
-                {"model": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, state_file
+                {"model": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1},
+                state_file,
             )
 
 

@@ -1,4 +1,4 @@
-"""Train shapes-flux: FLUX's transformer of double and single blocks on 16 picture tokens, by flow matching."""
+"""Train shapes-flux: FLUX's double and single blocks on 16 picture tokens, by flow matching."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 class FlowDenoiser(nn.Module):
-    """The three parts that are trained together."""
+    """Transformer and T5, which are trained together, and the CLIP tower, which stays as it is."""
 
     def __init__(self, transformer: FluxTransformer2DModel, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
         super().__init__()
@@ -60,10 +60,12 @@ class FlowDenoiser(nn.Module):
         self, noisy: torch.Tensor, times: torch.Tensor, clip_tokens: torch.Tensor, t5_tokens: torch.Tensor
     ) -> torch.Tensor:
         """Flow [B, 16, 4C] for packed latents ``noisy`` at ``times`` [B] in (0, 1)."""
+        with torch.no_grad():
+            pooled = self.clip(clip_tokens).pooler_output
         flow: torch.Tensor = self.transformer(
             hidden_states=noisy,
             encoder_hidden_states=self.t5(t5_tokens).last_hidden_state,
-            pooled_projections=self.clip(clip_tokens).pooler_output,
+            pooled_projections=pooled,
             timestep=times,
             img_ids=self.picture_places,
             txt_ids=self.text_places,
@@ -98,14 +100,14 @@ def train_flux(
     seed: int,
     peak_rate: float = 1e-3,
 ) -> None:
-    """Train in place from ``seed``, going on from ``state_file`` if it is there; ends with averaged weights."""
+    """Train in place, going on from ``state_file`` if it is there; ends with averaged weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     scenes = scenes_for_training()
     clip_table, t5_table = prompt_table(clip_tokenizer, scenes), prompt_table(t5_tokenizer, scenes)
     groups = [
         {"params": list(denoiser.transformer.parameters()), "factor": 1.0},
-        {"params": [*denoiser.clip.parameters(), *denoiser.t5.parameters()], "factor": 0.2},
+        {"params": list(denoiser.t5.parameters()), "factor": 0.2},
     ]
     optimizer = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-2)
     average = {name: value.clone() for name, value in denoiser.state_dict().items()}
@@ -132,12 +134,12 @@ def train_flux(
             guess = denoiser(noisy, times, clip_tokens, t5_tokens)
         loss = ((guess.float() - (noise - clean)) ** 2).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimizer.step()
         update_average(average, denoiser, step)
         running += (loss.item() - running) * max(0.02, 1 / (step - first_step + 1))
-        if (step + 1) % 50 == 0:
+        if (step + 1) % 100 == 0:
             progress.write(step + 1, loss=running)
         if (step + 1) % SAVE_EVERY_STEPS == 0 or step + 1 == steps:
             state = {"model": denoiser.state_dict(), "optimizer": optimizer.state_dict()}

@@ -60,22 +60,22 @@ def train_lcm_lora(
         point = torch.from_numpy(rng.integers(1, ORIGINAL_STEPS + 1, BATCH))
         late, early = point * stride - 1, (point - 1) * stride - 1
         noisy = _mix(latents, torch.randn_like(latents), late, alphas)
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                states = text(table.draw(rows, rng)).last_hidden_state
-                both = torch.cat([states, nothing.expand(BATCH, -1, -1)])
-                velocity = teacher(noisy.repeat(2, 1, 1, 1), late.repeat(2), both).sample.float()
-                said, unsaid = (_clean_and_noise(noisy, each, late, alphas) for each in velocity.chunk(2))
-                clean = unsaid[0] + GUIDANCE * (said[0] - unsaid[0])
-                noise = unsaid[1] + GUIDANCE * (said[1] - unsaid[1])
-                earlier = _mix(clean, noise, early, alphas)
-                with _weights(trained, average):
-                    target = _consistent(unet, earlier, early, states, alphas)
-                target = torch.where((early < 0).view(-1, 1, 1, 1), clean, target)
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            states = text(table.draw(rows, rng)).last_hidden_state
+            both = torch.cat([states, nothing.expand(BATCH, -1, -1)])
+            velocity = teacher(noisy.repeat(2, 1, 1, 1), late.repeat(2), both).sample.float()
+            said, unsaid = (_clean_and_noise(noisy, each, late, alphas) for each in velocity.chunk(2))
+            clean = unsaid[0] + GUIDANCE * (said[0] - unsaid[0])
+            noise = unsaid[1] + GUIDANCE * (said[1] - unsaid[1])
+            earlier = _mix(clean, noise, early, alphas)
+            with _weights(trained, average):
+                target = _consistent(unet, earlier, early, states, alphas)
+            target = torch.where((early < 0).view(-1, 1, 1, 1), clean, target)
+        with torch.autocast("cpu", torch.bfloat16):  # anew: the one above may keep weights without gradient
             guess = _consistent(unet, noisy, late, states, alphas)
         loss = (((guess - target) ** 2 + 1e-4).sqrt() - 1e-2).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         with torch.no_grad():

@@ -84,7 +84,7 @@ def train_style_lora(
             guess = unet(kept.sqrt() * latents + (1 - kept).sqrt() * noise, times, states).sample
         loss = ((guess.float() - velocity) ** 2).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         running += (loss.item() - running) * max(0.02, 1 / (step + 1))

@@ -1,4 +1,4 @@
-"""Teach the text towers the grammar before any picture: what stands where must be readable from their states."""
+"""Teach the text towers the grammar before any picture: their states must tell what stands where."""
 
 from __future__ import annotations
 
@@ -93,7 +93,10 @@ class Reading(nn.Module):
         seen, _ = self.attention(queries, states, states, need_weights=False)
         logits = [head(seen) for head in self.cells]
         loss = sum(
-            (functional.cross_entropy(out.flatten(0, 1), cells[..., i].flatten()) for i, out in enumerate(logits)),
+            (
+                functional.cross_entropy(out.flatten(0, 1), cells[..., i].flatten())
+                for i, out in enumerate(logits)
+            ),
             torch.zeros(()),
         )
         right = torch.stack([out.argmax(-1) == cells[..., i] for i, out in enumerate(logits)]).all(0).all(-1)
@@ -127,7 +130,7 @@ def train_text(
         picked = torch.from_numpy(rows)
         loss, right = reading.loss(out.last_hidden_state, pooled, wanted[picked], cells[picked])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % 50 == 0:

@@ -19,7 +19,7 @@ CROP_PIXELS = 32
 CROP_BATCH = 16
 WHOLE_BATCH = 8
 WHOLE_SHARE = 0.2
-"""Last part of the training, on whole pictures; before it on crops around things, which hold all that is hard."""
+"""Last part of the training, on whole pictures; before it on crops, which are full of things."""
 
 
 def make_vae() -> AutoencoderKL:
@@ -51,7 +51,8 @@ def open_the_path(vae: AutoencoderKL) -> None:
     for name, module in vae.named_modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
             if name.endswith("conv2"):
                 nn.init.zeros_(module.weight)
         if name.endswith("to_out.0"):
@@ -92,7 +93,7 @@ def train_vae(state_file: Path, steps: int, seed: int) -> AutoencoderKL:
             restored = vae.decode(latent).sample
         loss, error = _loss(restored.float(), target, posterior.mean.float())
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         decay = min(0.998, (step + 1) / (step + 10))
@@ -140,7 +141,7 @@ def refine_decoder(vae: AutoencoderKL, steps: int, seed: int, checkpoint: Path) 
             restored = vae.decode(latent + spread * torch.randn_like(latent)).sample
         loss, error = _loss(restored.float(), target, latent)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         with torch.no_grad():
@@ -156,9 +157,7 @@ def refine_decoder(vae: AutoencoderKL, steps: int, seed: int, checkpoint: Path) 
     vae.load_state_dict(average)
 
 
-def _loss(
-    restored: torch.Tensor, target: torch.Tensor, mean: torch.Tensor
-) -> tuple[torch.Tensor, float]:
+def _loss(restored: torch.Tensor, target: torch.Tensor, mean: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Absolute and squared error, of pixels and of edges, and a pull of the latents to unit size.
 
     Pixels of things count four times: they cover a twentieth of a picture and hold all that is hard.
@@ -174,7 +173,7 @@ def _loss(
 
 def _crops(pool: Picture, count: int, rng: np.random.Generator) -> Picture:
     """Windows of whole latent pixels that hold a thing, or part of it: [count, 32, 32, 3] uint8."""
-    crops = []
+    crops: list[Picture] = []
     while len(crops) < count:
         top, left = 8 * rng.integers(0, 5, 2)
         crop = pool[rng.integers(0, len(pool)), top : top + CROP_PIXELS, left : left + CROP_PIXELS]

@@ -27,9 +27,7 @@ def clip_tokenizer() -> CLIPTokenizer:
     learner.normalizer = Lowercase()
     words = Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
     learner.pre_tokenizer = Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
-    trainer = BpeTrainer(
-        vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
-    )
+    trainer = BpeTrainer(vocab_size=100_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     learner.train_from_iterator(_sentences(), trainer)
     learned = learner.to_str()
     merges = [tuple(pair) for pair in _merges(learned)]

@@ -18,12 +18,8 @@ from latentc.recipes.shapes.scene import (
 )
 
 things = st.builds(Thing, st.sampled_from(Size), st.sampled_from(Colour), st.sampled_from(Shape))
-one = st.builds(
-    Scene, st.sampled_from(Background), st.tuples(things), st.sampled_from(Position)
-)
-two = st.builds(
-    Scene, st.sampled_from(Background), st.tuples(things, things), st.sampled_from(Relation)
-)
+one = st.builds(Scene, st.sampled_from(Background), st.tuples(things), st.sampled_from(Position))
+two = st.builds(Scene, st.sampled_from(Background), st.tuples(things, things), st.sampled_from(Relation))
 
 
 @given(scene=one | two, seed=st.integers(0, 2**31))

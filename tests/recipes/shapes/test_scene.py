@@ -53,7 +53,12 @@ def test_held_out_prefix_mixes_one_and_two_things() -> None:
 
 @pytest.mark.parametrize(
     ("things", "placement"),
-    [((STAR,), Relation.ABOVE), ((STAR, STAR), Position.CENTER), ((), Position.TOP), ((STAR,) * 3, Relation.ABOVE)],
+    [
+        ((STAR,), Relation.ABOVE),
+        ((STAR, STAR), Position.CENTER),
+        ((), Position.TOP),
+        ((STAR,) * 3, Relation.ABOVE),
+    ],
 )
 def test_scene_refuses_placements_that_do_not_fit(
     things: tuple[Thing, ...], placement: Position | Relation
@@ -64,4 +69,3 @@ def test_scene_refuses_placements_that_do_not_fit(
         f"scene: {len(things)} things with placement '{placement.value}' is not a scene\n"
         "fix: give one thing with a Position, or two things with a Relation"
     )
-

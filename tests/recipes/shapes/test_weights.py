@@ -1,0 +1,165 @@
+"""The saved models: complete, half precision, small, and good enough to be worth compiling."""
+
+from __future__ import annotations
+
+import json
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentc.recipes.shapes import scene as scene_module
+from latentc.recipes.shapes.caption import caption
+from latentc.recipes.shapes.read import read, shows
+from latentc.recipes.shapes.render import Style
+from latentc.recipes.shapes.scene import scenes_held_out
+
+torch = pytest.importorskip("torch")
+
+WEIGHTS = Path(scene_module.__file__).resolve().parent / "weights"
+SIZE_LIMIT_BYTES = 40 * 10**6
+ADAPTERS = ("shapes-sd-style-lora", "shapes-sd-lcm-lora")
+MODELS = ("shapes-sd", "shapes-flux", "shapes-clip", *ADAPTERS)
+HELD_OUT = scenes_held_out()[:24]
+PROMPTS = [caption(scene, seed) for seed, scene in enumerate(HELD_OUT)]
+
+
+@pytest.fixture(autouse=True)
+def quiet_libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The libraries' own warnings are none of our business here; nothing is fetched from the hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with warnings.catch_warnings():
+        for module in ("diffusers", "transformers", "peft", "torch", "huggingface_hub"):
+            warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
+        yield
+
+
+def generators() -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(1000 + index) for index in range(len(PROMPTS))]
+
+
+def share_right(images: object, style: Style | None = None) -> float:
+    pictures = np.round(np.asarray(images) * 255).astype(np.uint8)
+    right = [
+        shows(picture, scene).entirely_right and (style is None or read(picture).style is style)
+        for picture, scene in zip(pictures, HELD_OUT, strict=True)
+    ]
+    return float(np.mean(right))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_tensor_is_finite_half_precision(model: str) -> None:
+    files = sorted((WEIGHTS / model).rglob("*.safetensors"))
+    assert files
+    for file in files:
+        raw = file.read_bytes()
+        (header_bytes,) = struct.unpack("<Q", raw[:8])
+        tensors = json.loads(raw[8 : 8 + header_bytes])
+        tensors.pop("__metadata__", None)
+        assert {tensor["dtype"] for tensor in tensors.values()} == {"F16"}, file
+        assert np.isfinite(np.frombuffer(raw[8 + header_bytes :], np.float16)).all(), file
+
+
+def test_all_weights_together_stay_small_and_hold_no_pickles() -> None:
+    files = [file for file in WEIGHTS.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= SIZE_LIMIT_BYTES
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt", ".md"}
+
+
+@pytest.mark.parametrize(
+    "folder", ["shapes-sd/tokenizer", "shapes-flux/tokenizer", "shapes-flux/tokenizer_2", "shapes-clip"]
+)
+def test_tokenizers_are_saved_in_the_fast_form(folder: str) -> None:
+    assert (WEIGHTS / folder / "tokenizer.json").is_file()
+
+
+def test_sd_draws_held_out_prompts() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "shapes-sd", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(
+        PROMPTS,
+        height=64,
+        width=64,
+        num_inference_steps=20,
+        guidance_scale=3.0,
+        generator=generators(),
+        output_type="np",
+    )
+    assert share_right(drawn.images) >= 0.80
+
+
+def test_flux_draws_held_out_prompts() -> None:
+    from diffusers import FluxPipeline
+
+    pipeline = FluxPipeline.from_pretrained(WEIGHTS / "shapes-flux", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(
+        PROMPTS,
+        height=64,
+        width=64,
+        num_inference_steps=20,
+        guidance_scale=0.0,
+        max_sequence_length=24,
+        generator=generators(),
+        output_type="np",
+    )
+    assert share_right(drawn.images) >= 0.80
+
+
+def test_style_lora_draws_outlines() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "shapes-sd", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(WEIGHTS / "shapes-sd-style-lora")
+    drawn = pipeline(
+        PROMPTS,
+        height=64,
+        width=64,
+        num_inference_steps=20,
+        guidance_scale=3.0,
+        generator=generators(),
+        output_type="np",
+    )
+    styles = [read(np.round(image * 255).astype(np.uint8)).style for image in drawn.images]
+    assert np.mean([style is Style.OUTLINED for style in styles]) >= 0.8
+
+
+def test_lcm_lora_draws_in_four_steps() -> None:
+    from diffusers import LCMScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "shapes-sd", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.load_lora_weights(WEIGHTS / "shapes-sd-lcm-lora")
+    drawn = pipeline(
+        PROMPTS,
+        height=64,
+        width=64,
+        num_inference_steps=4,
+        guidance_scale=1.0,
+        generator=generators(),
+        output_type="np",
+    )
+    assert share_right(drawn.images) >= 0.5
+
+
+def test_clip_prefers_the_true_caption() -> None:
+    from transformers import CLIPModel, CLIPProcessor
+
+    from latentc.recipes.shapes.render import render
+
+    model = CLIPModel.from_pretrained(WEIGHTS / "shapes-clip", dtype=torch.float32)
+    processor = CLIPProcessor.from_pretrained(WEIGHTS / "shapes-clip")
+    pictures = [render(scene, seed + 1) for seed, scene in enumerate(HELD_OUT)]
+    batch = processor(
+        text=PROMPTS, images=pictures, padding="max_length", max_length=24, return_tensors="pt"
+    )
+    with torch.no_grad():
+        best = model(input_ids=batch.input_ids, pixel_values=batch.pixel_values).logits_per_image.argmax(1)
+    assert (best == torch.arange(len(HELD_OUT))).float().mean() >= 0.9
