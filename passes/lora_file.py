@@ -92,7 +92,7 @@ def read_lora(path: Path) -> tuple[Adapter, ...]:
     Raises:
         ModelError: it is no safetensors file, is damaged, holds NaN, or something that is no LoRA.
     """
-    file = _file_of(path)
+    file = lora_file(path)
     tensors, metadata = _read_safetensors(file)
     config = _config(file, metadata)
     downs: dict[str, str] = {}
@@ -158,7 +158,8 @@ def _placed(module: str) -> tuple[str, str, bool]:
     return "", plain, False
 
 
-def _file_of(path: Path) -> Path:
+def lora_file(path: Path) -> Path:
+    """The safetensors file that ``path`` means: itself, or the only one in the folder; raises ModelError."""
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
         if len(files) != 1:

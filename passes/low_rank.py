@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
 from latentc.passes.int4_weight import int4_weight
 from latentc.passes.weights import Floats
@@ -23,6 +24,7 @@ EXACT_SIDE = 1536
 float64: 0.1 s at 1280); beyond, subspace iteration from a fixed start, 1.0005 times the least residual."""
 _OVERSAMPLED = 16
 _ROUNDS = 4
+_WARM_ROUNDS = 2
 _LEFT_STEP = np.float32(2.0**-7)
 
 
@@ -82,55 +84,79 @@ def low_rank_branch(weight: Floats, rank: int, branch: BranchType, group: int, r
         group: of the INT4 quantization to come.
         refinements: how often at most the branch is fitted again; it ends early when the error grows.
     """
-    best = _stored(*_factors(weight, rank), branch)
-    if not refinements:
-        return best
+    with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
+        return _refined(weight, rank, branch, group, refinements)
+
+
+def _refined(weight: Floats, rank: int, branch: BranchType, group: int, refinements: int) -> Branch:
+    fitted = _fit(weight, rank, None)
+    best = candidate = _stored(fitted, branch)
     least = np.inf
-    candidate = best
-    for _ in range(refinements + 1):
+    for _ in range(refinements + 1 if refinements else 0):
         product = candidate.product()
         held = int4_weight(weight - product, group).floats()
         error = float(np.linalg.norm(weight - product - held))
         if error >= least:
             break
         best, least = candidate, error
-        candidate = _stored(*_factors(weight - held, rank), branch)
+        fitted = _fit(weight - held, rank, fitted.subspace)
+        candidate = _stored(fitted, branch)
     return best
 
 
-def _factors(matrix: Floats, rank: int) -> tuple[Floats, Floats]:
-    """The best approximation of ``matrix``: right [K, R] and left [R, N], sizes shared out evenly.
+@dataclass(frozen=True)
+class _Fit:
+    """The best approximation of a matrix: right [K, R] and left [R, N], sizes shared out evenly.
 
-    Signs are fixed by making the largest entry of each row of left positive.
+    ``subspace`` has orthonormal columns, the shorter side's R vectors first, to start the next fit from.
     """
+
+    right: Floats
+    left: Floats
+    subspace: Floats
+
+
+def _fit(matrix: Floats, rank: int, start: Floats | None) -> _Fit:
+    """Fit rank R to ``matrix`` [K, N]; signs are fixed by a positive largest entry in each row of left."""
     K, N = matrix.shape
     tall = matrix if K >= N else matrix.T  # [long, short]
-    basis = _leading(tall.astype(np.float64), rank)  # [short, R]
-    scaled = tall @ basis.astype(np.float32)  # [long, R]
-    sizes = np.linalg.norm(scaled, axis=0)
-    sizes[sizes == 0] = 1
-    one, other = scaled / np.sqrt(sizes), basis.T.astype(np.float32) * np.sqrt(sizes)[:, None]
+    subspace = _leading(tall, rank, start)
+    basis = subspace[:, :rank]
+    scaled = tall @ basis  # [long, R]
+    sizes = np.sqrt(_nonzero(np.linalg.norm(scaled, axis=0)))
+    one, other = scaled / sizes, basis.T * sizes[:, None]
     right, left = (one, other) if K >= N else (other.T, one.T)
+    right, left = right.astype(np.float32), left.astype(np.float32)
     peaks = np.take_along_axis(left, np.abs(left).argmax(axis=1)[:, None], axis=1)[:, 0]
-    signs = np.where(peaks < 0, -1, 1).astype(np.float32)
-    return right * signs, left * signs[:, None]
+    signs = (1 - 2 * (peaks < 0)).astype(np.float32)
+    return _Fit(right * signs, left * signs[:, None], subspace)
 
 
-def _leading(tall: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
-    """The ``rank`` leading right singular vectors of ``tall`` [long, short], as columns."""
+def _leading(tall: Floats, rank: int, start: Floats | None) -> Floats:
+    """Right singular vectors of ``tall`` [long, short] as columns, the ``rank`` leading ones first.
+
+    From ``start``, an earlier subspace, few rounds of subspace iteration do: a refinement changes little.
+    """
     short = tall.shape[1]
-    if short <= EXACT_SIDE:
-        _, vectors = np.linalg.eigh(tall.T @ tall)
-        return np.asarray(vectors[:, ::-1][:, :rank])
     width = min(short, rank + _OVERSAMPLED)
-    subspace = np.linalg.qr(np.random.default_rng(0).standard_normal((short, width)))[0]
-    for _ in range(_ROUNDS):
+    if start is None and short <= EXACT_SIDE:
+        wide = tall.astype(np.float64)
+        _, vectors = np.linalg.eigh(wide.T @ wide)
+        return np.ascontiguousarray(vectors[:, ::-1][:, :width], dtype=np.float32)
+    is_cold = start is None
+    if start is None:
+        start = np.random.default_rng(0).standard_normal((short, width), dtype=np.float32)
+    rounds = _ROUNDS if is_cold else _WARM_ROUNDS
+    subspace = np.linalg.qr(start)[0]
+    for _ in range(rounds):
         subspace = np.linalg.qr(tall.T @ (tall @ subspace))[0]
-    _, _, inner = np.linalg.svd(tall @ subspace, full_matrices=False)
-    return np.asarray(subspace @ inner[:rank].T)
+    projected = (tall @ subspace).astype(np.float64)
+    _, vectors = np.linalg.eigh(projected.T @ projected)
+    return np.asarray(subspace @ vectors[:, ::-1].astype(np.float32), dtype=np.float32)
 
 
-def _stored(right: Floats, left: Floats, branch: BranchType) -> Branch:
+def _stored(fitted: _Fit, branch: BranchType) -> Branch:
+    right, left = fitted.right, fitted.left
     empty = np.zeros(0, np.float16)
     if branch is BranchType.FLOAT16:
         return Branch(right.astype(np.float16), left.astype(np.float16), empty, empty)
@@ -143,7 +169,9 @@ def _stored(right: Floats, left: Floats, branch: BranchType) -> Branch:
 
 
 def _nonzero(sizes: Floats) -> Floats:
-    return np.where(sizes > 0, sizes, np.float32(2.0**-14))  # any positive step represents zeros
+    return np.where(sizes > 0, sizes, np.float32(2.0**-14)).astype(
+        np.float32
+    )  # any positive step represents zeros
 
 
 def arrays_of(branch: Branch, rest: Floats) -> Iterator[tuple[str, NDArray[np.generic]]]:

@@ -63,7 +63,7 @@ class SplitLowRank(Pass):
     )
     group: int = field(default=64, metadata=limits(16, 256, "the group of the quantize-int4 to come"))
     refinements: int = field(
-        default=20, metadata=limits(0, 1000, "how often at most a branch is fitted again to INT4's error")
+        default=12, metadata=limits(0, 1000, "how often at most a branch is fitted again to INT4's error")
     )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
