@@ -27,7 +27,7 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(any(Path(name).exists() for name in GPU_FILES), reason="there is a GPU here")
 def test_no_gpu() -> None:
-    with pytest.raises((TargetError, ToolMissing), match="there is no GPU that CUDA can use|libcudart"):
+    with pytest.raises((TargetError, ToolMissing), match=r"there is no GPU that CUDA can use|libcudart"):
         CudaDevice()
 
 
