@@ -28,6 +28,7 @@ from latentc.passes.weights import (
     find_convolutions,
     find_linears,
     lazy,
+    name_of,
     replace_initializer,
     shape_of,
 )
@@ -70,7 +71,7 @@ class FuseLora(Pass):
             if SPLIT_RANK in node.metadata_props or node.op_type == "DequantizeLinear":
                 raise PassError(
                     self.name,
-                    f"'{node.name}' is split or quantized already",
+                    f"'{name_of(node.outputs[0])}' is split or quantized already",
                     "put fuse-lora before split-low-rank and the quantizing passes",
                 )
 
@@ -133,7 +134,7 @@ def _layers(graph: ir.Graph) -> dict[str, _Layer]:
 
 def _guessed(adapters: tuple[Adapter, ...], layers: dict[str, _Layer]) -> str:
     """The component with the most modules in this graph; the first in the file when none has any."""
-    names = sorted({adapter.component for adapter in adapters})
+    names = [name for name in ("", *COMPONENTS) if any(adapter.component == name for adapter in adapters)]
     counts = [
         sum(bool(_place(adapter, layers)) for adapter in adapters if adapter.component == name)
         for name in names

@@ -7,8 +7,8 @@
     output y: float32[B,32]
 
 Weights are shown as numbers that survive a last-bit difference between machines: the Frobenius norm and
-the mean projection on a fixed wave, relative to it. Integers and booleans are shown by a hash, or whole
-when there are few.
+the projection on a fixed wave, relative to it. INT4 codes, indices and booleans are shown by a hash, and
+any tensor of few elements whole.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from latentc.passes.weights import name_of, read
 
 FORMAT = "latentc graph 1"
 _WHOLE = 8
+_EXACT = (ir.DataType.INT4, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL)
 
 
 def graph_text(model: ir.Model) -> str:
@@ -81,7 +82,7 @@ def _tensor_text(tensor: ir.TensorProtocol) -> str:
     head = f"{_dtype_text(tensor.dtype)}[{shape}]"
     if values.size <= _WHOLE:
         return f"{head} {' '.join(f'{float(item):.4g}' for item in values.reshape(-1))}".rstrip()
-    if not np.issubdtype(values.dtype, np.floating):
+    if tensor.dtype in _EXACT:
         content = values.astype(np.int64).tobytes()
         return f"{head} #{hashlib.sha256(content).hexdigest()[:8]}"
     wide = values.astype(np.float64).reshape(-1)

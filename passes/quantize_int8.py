@@ -64,7 +64,7 @@ class QuantizeInt8(Pass):
             if is_int4 or SPLIT_RANK in node.metadata_props:
                 raise PassError(
                     self.name,
-                    f"'{node.name}' is split or quantized to INT4 already, so calibration would see its loss",
+                    f"'{name_of(node.outputs[0])}' is split or quantized to INT4 already, so calibration would see its loss",
                     "put quantize-int8 before split-low-rank and quantize-int4",
                 )
         for convolution in find_convolutions(model.graph):

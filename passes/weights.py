@@ -129,7 +129,7 @@ def lazy(
 ) -> ir.LazyTensor:
     """``program`` applied to ``tensor`` when its values are asked for; no sooner, and nothing is kept."""
     return ir.LazyTensor(
-        lambda: ir.Tensor(np.ascontiguousarray(program(read(tensor))), dtype=dtype),
+        lambda: ir.Tensor(np.asarray(program(read(tensor)), order="C"), dtype=dtype),
         dtype,
         ir.Shape(shape),
     )
@@ -158,7 +158,7 @@ class JointTensors:
         if key not in self._results:
             results = self._compute()
             self._results = {
-                name: np.ascontiguousarray(_as(results[name], dtype))
+                name: np.asarray(_as(results[name], dtype), order="C")
                 for name, (dtype, _) in self._specs.items()
             }
             self._waiting = set(self._specs)
