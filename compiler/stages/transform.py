@@ -75,6 +75,8 @@ class Transform(Stage):
         write_model(model, out, lambda done, name: progress(0.1 + 0.9 * done, f"{self.component}: {name}"))
         # losses are known only now: they are measured while the weights are written
         text = passes_to_json(self.component, reports, context.ledger.losses)
+        for path in (path for one in passes for path in one.files()):
+            text = text.replace(str(path), path.name)  # where a file lies must not change the bytes
         (out / PASSES_FILE).write_text(text, encoding="utf-8")
 
     def _pass(self, text: str) -> Pass:
