@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from latentc.compiler.clip_folder import open_clip
+from latentc.compiler.model_folder import ModelFolder
+from latentc.compiler.recipe_passes import passes_of
+from latentc.compiler.sampling_options import LoraFile, SamplingOptions
 from latentc.compiler.stage import Step
+from latentc.compiler.stages.calibrate import Calibrate
+from latentc.compiler.stages.engine_shapes import AxisSizes, engine_sizes
+from latentc.compiler.stages.export import Export
+from latentc.compiler.stages.lower import Lower
+from latentc.compiler.stages.pack import Pack, latent_entry
+from latentc.compiler.stages.reference import Reference
+from latentc.compiler.stages.transform import Transform
+from latentc.compiler.stages.validate import Validate
+from latentc.compiler.tokenizer_entry import tokenizer_entries
+from latentc.passes.lora_file import lora_file
+from latentc.passes.quantize_int8 import QuantizeInt8
+from latentc.recipes.family import Component
+from latentc.recipes.load import LoadedRecipe
+from latentc.recipes.target import Runtime, Target, target_named
+from latentc.runtime.bundle import sha256_of_file
+from latentc.validation.limits import limits_from_recipe
+from latentc.validation.prompts import read_prompts
+
+if TYPE_CHECKING:
+    from latentc.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -18,3 +45,196 @@ class Plan:
 
     name: str
     steps: tuple[Step, ...]
+
+
+@dataclass
+class _Steps:
+    """Collects steps in the order in which they are made."""
+
+    made: list[Step] = field(default_factory=list)
+
+    def add(self, step: Step) -> Step:
+        self.made.append(step)
+        return step
+
+
+def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence[str]) -> Plan:
+    """What has to be done to build ``loaded`` for ``target_names``.
+
+    Args:
+        loaded: the recipe.
+        model: the pipeline that it names, opened.
+        target_names: names from latentc.recipes.target.TARGETS.
+
+    Raises:
+        RecipeError: a component, prompt set, limit or pass of the recipe does not exist or does not fit.
+        ModelError: a LoRA or the CLIP model cannot be read.
+        TargetError: there is no such target.
+    """
+    recipe = loaded.recipe
+    family = model.family
+    targets = [target_named(name) for name in target_names]
+    components = [spec.component for spec in family.components]
+    passes = passes_of(loaded, family)
+    limits_from_recipe(recipe.validation.limits, family)  # refused now, not after an hour
+    sampling = _sampling(loaded, model)
+    prompts = _prompts(loaded)
+
+    steps = _Steps()
+    exported = {
+        component: steps.add(
+            Step(
+                f"export/{component}",
+                Export(
+                    family.name,
+                    str(component),
+                    model.folder_of(component).class_name,
+                    model.folder_of(component).config_json,
+                ),
+                {},
+            )
+        )
+        for component in components
+    }
+    reference = steps.add(Step("reference", _reference(loaded, model, sampling, prompts), {}))
+    needs_calibration = any(isinstance(one, QuantizeInt8) for chain in passes.values() for one in chain)
+    calibration = (
+        {"calibration": steps.add(Step("calibrate", _calibrate(loaded, model, sampling, prompts), {}))}
+        if needs_calibration
+        else {}
+    )
+    transformed = {
+        component: steps.add(
+            Step(
+                f"transform/{component}",
+                Transform(
+                    str(component),
+                    tuple(str(one) for one in passes[component]),
+                    model.root,
+                    model.digest_of(component),
+                ),
+                {
+                    "export": exported[component],
+                    **(calibration if _takes_calibration(passes[component]) else {}),
+                },
+            )
+        )
+        for component in components
+    }
+    for target in targets:
+        lowered = {
+            component: steps.add(
+                Step(
+                    f"lower/{target.name}/{component}",
+                    Lower(target.name, str(component), _engine_sizes(target, recipe, model, component)),
+                    {"transform": transformed[component]},
+                )
+            )
+            for component in components
+        }
+        packed = steps.add(
+            Step(
+                f"pack/{target.name}",
+                _pack(target, loaded, model),
+                {
+                    "reference": reference,
+                    **{str(component): step for component, step in lowered.items()},
+                    **{f"transform/{component}": step for component, step in transformed.items()},
+                },
+            )
+        )
+        limits = tuple(sorted(recipe.validation.limits.items()))
+        steps.add(Step(f"validate/{target.name}", Validate(limits), {"pack": packed}))
+    return Plan(recipe.name, tuple(steps.made))
+
+
+def _takes_calibration(chain: Sequence[object]) -> bool:
+    return any(isinstance(one, QuantizeInt8) for one in chain)
+
+
+def _sampling(loaded: LoadedRecipe, model: ModelFolder) -> SamplingOptions:
+    chosen = loaded.recipe.sampling
+    loras = []
+    for lora in loaded.recipe.model.loras:
+        file = lora_file(loaded.path_of(lora.path))
+        loras.append(LoraFile(file, sha256_of_file(file), lora.scale))
+    return SamplingOptions(
+        model.root,
+        model.digest,
+        tuple(loras),
+        chosen.scheduler,
+        chosen.steps,
+        chosen.guidance,
+        chosen.height,
+        chosen.width,
+    )
+
+
+def _prompts(loaded: LoadedRecipe) -> tuple[str, ...]:
+    chosen = loaded.recipe.validation
+    return read_prompts(chosen.prompts, chosen.count, loaded.file.parent)
+
+
+def _reference(
+    loaded: LoadedRecipe, model: ModelFolder, sampling: SamplingOptions, prompts: tuple[str, ...]
+) -> Reference:
+    chosen = loaded.recipe.validation
+    clip = None if chosen.clip is None else open_clip(loaded.path_of(chosen.clip))
+    return Reference(
+        model.family.name,
+        sampling,
+        prompts,
+        tuple(range(chosen.seed, chosen.seed + chosen.count)),
+        clip_root=None if clip is None else clip.root,
+        clip_digest="" if clip is None else clip.digest,
+    )
+
+
+def _calibrate(
+    loaded: LoadedRecipe, model: ModelFolder, sampling: SamplingOptions, prompts: tuple[str, ...]
+) -> Calibrate:
+    """Calibration draws from the same set as validation, but never a prompt that validation judges by."""
+    chosen = loaded.recipe.calibration
+    shared = len(prompts) if chosen.prompts == loaded.recipe.validation.prompts else 0
+    own = read_prompts(chosen.prompts, shared + chosen.count, loaded.file.parent)[shared:]
+    seeds = tuple(range(chosen.seed, chosen.seed + chosen.count))
+    return Calibrate(model.family.name, sampling, own, seeds, chosen.samples)
+
+
+def _engine_sizes(
+    target: Target, recipe: Recipe, model: ModelFolder, component: Component
+) -> tuple[AxisSizes, ...]:
+    if target.runtime is Runtime.ONNXRUNTIME:
+        return ()
+    return engine_sizes(
+        model.family,
+        component,
+        recipe.sampling.height,
+        recipe.sampling.width,
+        latent_entry(model).downscale,
+        {name: entry.max_length for name, entry in tokenizer_entries(model).items()},
+        guided=recipe.sampling.guidance > 1,
+    )
+
+
+def _pack(target: Target, loaded: LoadedRecipe, model: ModelFolder) -> Pack:
+    recipe = loaded.to_json()
+    # Limits belong to the gate, not to the bundle: changing one must not change the bundle's bytes.
+    validation = recipe["validation"]
+    if isinstance(validation, dict):
+        validation.pop("limits", None)
+    recipe.pop("targets")  # a bundle is for one of them, and the same whichever others are built beside it
+    sampling = loaded.recipe.sampling
+    return Pack(
+        target.name,
+        json.dumps(recipe, sort_keys=True),
+        loaded.recipe.name,
+        sampling.scheduler,
+        sampling.steps,
+        sampling.guidance,
+        sampling.height,
+        sampling.width,
+        tuple(str(spec.component) for spec in model.family.components),
+        model.root,
+        model.digest,
+    )

@@ -150,7 +150,7 @@ def validate(
     update_baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write this run's metrics as the new baseline.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: one a core.")] = 0,
 ) -> None:
     """Compare a bundle with the fp16 original.
 
@@ -185,7 +185,7 @@ def run(
     guidance: Annotated[float | None, typer.Option(min=0, help="Classifier-free guidance scale.")] = None,
     height: Annotated[int | None, typer.Option(min=8, help="Pixels.")] = None,
     width: Annotated[int | None, typer.Option(min=8, help="Pixels.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: one a core.")] = 0,
 ) -> None:
     """Make a picture from a bundle; needs no torch."""
     from latentc.runtime.generate import generate
@@ -227,7 +227,7 @@ def engine_build(bundle: BundleArgument) -> None:
 def bench(
     bundle: BundleArgument,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each component.")] = 10,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: one a core.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Time each component of a bundle on this machine."""
