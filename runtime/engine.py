@@ -57,6 +57,21 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
+class Builder:
+    """What builds.
+
+    Args:
+        package: ``tensorrt`` or ``tensorrt_rtx``.
+        compute_capability: of the GPU that the engines are for.
+        without_gpu: build for that GPU without having it, which TensorRT for RTX alone can.
+    """
+
+    package: str
+    compute_capability: str
+    without_gpu: bool = False
+
+
+@dataclass(frozen=True)
 class EngineRequest:
     """What the child process is asked.
 
@@ -125,16 +140,7 @@ def build_engines(folder: Path, options: EngineOptions | None = None) -> Iterato
             f"{', '.join(bundle.target.compute_capabilities)}",
             "use the bundle of this device's own target",
         )
-    building = bundle.folder / BUILDING
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    components = [component_named(name) for name in bundle.manifest.components]
-    try:
-        for component in components:
-            yield f"building {component}"
-            _build_component(bundle, component, building, capability, chosen)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    yield from build_components(bundle, chosen, Builder(PACKAGES[bundle.target.runtime], capability))
     yield "self-test"
     findings = run_selftest(bundle)
     for finding in findings:
@@ -143,6 +149,24 @@ def build_engines(folder: Path, options: EngineOptions | None = None) -> Iterato
             engine = bundle.manifest.components[str(finding.component)].file
             (bundle.folder / engine_record(engine)).unlink(missing_ok=True)
     require_passed(findings)
+
+
+def build_components(bundle: Bundle, options: EngineOptions, builder: Builder) -> Iterator[str]:
+    """Build and place the engine of every component; yields a line before each.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        TargetError: the builder refuses or crashes; engines built before stay in place.
+    """
+    building = bundle.folder / BUILDING
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    try:
+        for name in bundle.manifest.components:
+            yield f"building {name}"
+            _build_component(bundle, component_named(name), building, options, builder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def profile_of(bundle: Bundle, component: Component, options: EngineOptions) -> Profile:
@@ -219,41 +243,36 @@ def engine_from_onnx(component: str, request: EngineRequest, timeout_s: float = 
 
 
 def _build_component(
-    bundle: Bundle, component: Component, building: Path, capability: str, options: EngineOptions
+    bundle: Bundle, component: Component, building: Path, options: EngineOptions, builder: Builder
 ) -> None:
     entry = bundle.manifest.components[str(component)]
     for name in bundle.beside(entry.onnx):
         bundle.checked(name)
-    cache = building / TIMING_CACHE
-    kept_cache = bundle.folder / TIMING_CACHE
-    if kept_cache.is_file() and not cache.exists():
+    cache, kept_cache = building / TIMING_CACHE, bundle.folder / TIMING_CACHE
+    if kept_cache.is_file():
         shutil.copyfile(kept_cache, cache)
-    profile = profile_of(bundle, component, options)
-    package = PACKAGES[bundle.target.runtime]
     request = EngineRequest(
-        package=package,
+        package=builder.package,
         onnx=str(bundle.folder / entry.onnx),
         engine=str(building / f"{component}.engine"),
         report=str(building / f"{component}.report.json"),
-        profile=profile,
+        profile=profile_of(bundle, component, options),
+        compute_capability=builder.compute_capability if builder.without_gpu else "",
         timing_cache=str(cache),
         optimization_level=options.optimization_level,
         workspace_mib=options.workspace_mib,
     )
     version = engine_from_onnx(str(component), request, options.timeout_s)
-    place_engine(
-        bundle,
-        component,
-        Path(request.engine),
-        EngineRecord(
-            sha256_of_file(Path(request.engine)),
-            bundle.manifest.files[entry.onnx].sha256,
-            package,
-            version,
-            capability,
-            profile,
-        ),
+    engine = Path(request.engine)
+    record = EngineRecord(
+        engine_sha256=sha256_of_file(engine),
+        onnx_sha256=bundle.manifest.files[entry.onnx].sha256,
+        library=builder.package,
+        version=version,
+        compute_capability=builder.compute_capability,
+        profile=request.profile,
     )
+    place_engine(bundle, component, engine, record)
     os.replace(cache, kept_cache)
 
 

@@ -62,13 +62,13 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     threads: int | None = None,
-    low_memory: bool = False,
     observer: Observer | None = None,
 ) -> NDArray[np.uint8]:
     """Draw one picture; the same arguments and bundle give the same picture.
 
     Args:
-        source: an open pipeline, which stays open; or a bundle or its folder, opened for this picture.
+        source: an open pipeline, which stays open; or a bundle or its folder, opened for this picture,
+            one component at a time: each is needed once, so the least memory costs no time.
         prompt: in words.
         negative_prompt: what to move away from; families without one refuse it.
         seed: 0…2**64-1.
@@ -77,7 +77,6 @@ def generate(
         height: pixels.
         width: pixels.
         threads: when a bundle is opened, of onnxruntime on the CPU; None takes one a physical core.
-        low_memory: when a bundle is opened, the text encoders are closed before the denoiser opens.
         observer: called after each step.
 
     Returns:
@@ -89,7 +88,7 @@ def generate(
         TargetError: this machine cannot run the bundle, or a component gives NaN.
     """
     if not isinstance(source, Pipeline):
-        with open_pipeline(source, threads=threads or 0, low_memory=low_memory) as pipeline:
+        with open_pipeline(source, threads=threads or 0, low_memory=True) as pipeline:
             return generate(
                 pipeline,
                 prompt,

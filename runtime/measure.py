@@ -13,6 +13,7 @@ import numpy as np
 
 from latentc.errors import UsageError
 from latentc.recipes.family import Component
+from latentc.recipes.target import Runtime, Target
 from latentc.runtime.axes import input_shapes
 from latentc.runtime.bundle import Bundle, component_named, open_bundle
 from latentc.runtime.manifest import Manifest
@@ -29,7 +30,8 @@ class Measurement:
         latency_ms: median of all runs after the warm-up.
         slowest_ms: the slowest of them.
         load_ms: from the file to a session that can run, hashing included.
-        memory_mib: the process's largest resident memory while this component was open, in MiB.
+        memory_mib: while this component was open: the process's largest resident memory; for engines the
+            growth of the device's used memory, which on a Jetson is the CPU's as well.
     """
 
     component: Component
@@ -69,12 +71,12 @@ def measure_bundle(
     for name in sorted(bundle.manifest.components):
         component = component_named(name)
         inputs = sample_inputs(bundle.manifest, component, batch=batch)
-        reset_peak_memory()
+        memory_used_mib = _memory_meter(bundle.target)
         start = clock()
         with open_session(bundle, component, threads=threads or 0) as session:
             load_ms = 1000 * (clock() - start)
             times_ms = latencies_ms(session, inputs, runs=runs, warmup=warmup, clock=clock)
-            memory_mib = peak_memory_mib()
+            memory_mib = memory_used_mib()
         measurements.append(
             Measurement(component, statistics.median(times_ms), max(times_ms), load_ms, memory_mib)
         )
@@ -112,6 +114,24 @@ def sample_inputs(manifest: Manifest, component: Component, *, batch: int) -> di
         else:
             inputs[entry.name] = initial_latent([0], 1, 1, int(np.prod(shape))).reshape(shape)
     return inputs
+
+
+def _memory_meter(target: Target) -> Callable[[], float]:
+    """Starts measuring; what it returns tells the memory in MiB."""
+    if target.runtime is Runtime.ONNXRUNTIME:
+        reset_peak_memory()
+        return peak_memory_mib
+    from latentc.runtime.cuda_memory import CudaDevice
+
+    device = CudaDevice()
+    before_mib = device.used_memory_mib()
+
+    def growth_mib() -> float:
+        grown_mib = device.used_memory_mib() - before_mib
+        device.close()
+        return grown_mib
+
+    return growth_mib
 
 
 def peak_memory_mib() -> float:

@@ -13,16 +13,26 @@ from tests.runtime.small_bundle import TOKENS, WIDTH, save_model, write_small_bu
 
 from latentc.errors import BundleError, TargetError, ToolMissing, UsageError
 from latentc.recipes.family import Component
-from latentc.runtime.bundle import open_bundle, sha256_of_file, verify_bundle
+from latentc.runtime.bundle import (
+    BUILDING,
+    component_named,
+    engine_record,
+    made_on_device,
+    open_bundle,
+    sha256_of_file,
+    verify_bundle,
+)
 from latentc.runtime.engine import (
+    Builder,
     EngineOptions,
     EngineRequest,
+    build_components,
     build_engines,
     engine_from_onnx,
     place_engine,
     profile_of,
 )
-from latentc.runtime.engine_record import EngineRecord
+from latentc.runtime.engine_record import EngineRecord, record_from_json
 from latentc.runtime.tensorrt_session import engine_bytes
 
 JETSON = "jetson-orin-nano-8gb"
@@ -62,9 +72,16 @@ def test_an_engine_is_built_without_a_gpu(tmp_path: Path, component: Component) 
     bundle = open_bundle(tmp_path / "bundle")
     entry = bundle.manifest.components[str(component)]
     profile = profile_of(bundle, component, EngineOptions((16, 16), (64, 48)))
-    request = _request(tmp_path, bundle.folder / entry.onnx, profile=profile)
+    request = _request(
+        tmp_path,
+        bundle.folder / entry.onnx,
+        profile=profile,
+        timing_cache=str(tmp_path / "timing.cache"),
+    )
+    engine_from_onnx(str(component), request)
     version = engine_from_onnx(str(component), request)
     assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version)
+    assert Path(request.timing_cache).is_file()  # which the second build read
     assert Path(request.engine).stat().st_size > 1000
 
     record = EngineRecord(
@@ -84,6 +101,41 @@ def test_an_engine_is_built_without_a_gpu(tmp_path: Path, component: Component) 
     (bundle.folder / entry.file).write_bytes(b"another program")
     with pytest.raises(BundleError, match=r"model\.engine: its bytes has SHA-256"):
         engine_bytes(bundle, component)
+
+
+def test_all_engines_of_a_board_appear_with_records(tmp_path: Path) -> None:
+    """What a board does, with the one library that does it without a GPU."""
+    library = pytest.importorskip("tensorrt_rtx")
+    write_small_bundle(tmp_path / "bundle", JETSON)
+    bundle = open_bundle(tmp_path / "bundle")
+    (bundle.folder / BUILDING).mkdir()
+    (bundle.folder / BUILDING / "half").write_bytes(b"of an interrupted build")
+    builder = Builder("tensorrt_rtx", "8.6", without_gpu=True)
+    for _ in range(2):  # a second build replaces the first
+        words = list(build_components(bundle, EngineOptions(), builder))
+        assert words == [f"building {name}" for name in bundle.manifest.components]
+    seen = {path.relative_to(bundle.folder).as_posix() for path in bundle.folder.rglob("*") if path.is_file()}
+    assert seen - set(bundle.manifest.files) - {"manifest.json"} == made_on_device(bundle)
+    verify_bundle(tmp_path / "bundle")
+    for name, entry in bundle.manifest.components.items():
+        assert engine_bytes(bundle, component_named(name))
+        text = (bundle.folder / engine_record(entry.file)).read_text()
+        record = record_from_json("engine.json", text)
+        assert (record.library, record.version, record.compute_capability) == (
+            "tensorrt_rtx",
+            library.__version__,
+            "8.6",
+        )
+
+
+def test_a_refused_component_leaves_no_half_engine(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    write_small_bundle(tmp_path / "bundle", JETSON)
+    bundle = open_bundle(tmp_path / "bundle")
+    with pytest.raises(TargetError, match="text_encoder: tensorrt_rtx is not done after 0 s"):
+        list(build_components(bundle, EngineOptions(timeout_s=0.0), Builder("tensorrt_rtx", "8.6", True)))
+    assert not (bundle.folder / BUILDING).exists()
+    assert not list(bundle.folder.rglob("*.engine"))
 
 
 def test_an_engine_of_another_graph_is_not_run(tmp_path: Path) -> None:

@@ -40,7 +40,6 @@ def test_a_picture_of_the_manifests_size_and_steps(folder: Path) -> None:
 def test_the_same_picture_again_whoever_opens_it(folder: Path) -> None:
     first = generate(folder, "a red circle", seed=5)
     np.testing.assert_array_equal(generate(open_bundle(folder), "a red circle", seed=5), first)
-    np.testing.assert_array_equal(generate(folder, "a red circle", seed=5, low_memory=True), first)
     with open_pipeline(folder, threads=1) as pipeline:
         np.testing.assert_array_equal(generate(pipeline, "a red circle", seed=5), first)
         assert not np.array_equal(generate(pipeline, "a red circle", seed=6), first)
