@@ -97,8 +97,6 @@ class FlatFluxTransformer(nn.Module):
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
         self.original = original
-        embed: Any = original.pos_embed
-        original.pos_embed = RotaryTable(embed.theta, embed.axes_dim)
 
     def forward(
         self,
@@ -219,6 +217,11 @@ def _module(class_name: str, config: Mapping[str, Json]) -> nn.Module:
 def flat_component(family: Family, component: Component, module: nn.Module) -> FlatComponent:
     """Wrap ``module`` so that it takes and gives the tensors of ``family``'s spec of ``component``.
 
+    Args:
+        family: what kind of pipeline it is.
+        component: which part.
+        module: of a class in COMPONENT_CLASSES; FLUX's has its position embedding replaced.
+
     Raises:
         ModelError: the module asks for inputs that the family does not have.
     """
@@ -238,6 +241,7 @@ def flat_component(family: Family, component: Component, module: nn.Module) -> F
         factor = 2 ** (len(config.block_out_channels) - 1)
         sizes = {"h": 2 * factor, "w": 3 * factor, "C*": config.in_channels, "D*": config.cross_attention_dim}
     elif component is Component.TRANSFORMER and family is FLUX:
+        original.pos_embed = RotaryTable(original.pos_embed.theta, original.pos_embed.axes_dim)
         flat = FlatFluxTransformer(module)
         inputs = (*inputs, GUIDANCE) if config.guidance_embeds else inputs
         sizes = {

@@ -92,12 +92,12 @@ class ModelFolder:
         """SHA-256 over the config and the weights of ``component``, in hexadecimal."""
         folder = self.family.spec(component).folder
         prefix = f"{folder}/"
-        return _digest_of_digests({k: v for k, v in self.file_digests.items() if k.startswith(prefix)})
+        return digest_of_digests({k: v for k, v in self.file_digests.items() if k.startswith(prefix)})
 
     @property
     def digest(self) -> str:
         """SHA-256 over every file that is read, in hexadecimal."""
-        return _digest_of_digests(self.file_digests)
+        return digest_of_digests(self.file_digests)
 
     @cached_property
     def file_digests(self) -> Mapping[str, str]:
@@ -125,15 +125,15 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     """
     if not root.is_dir():
         raise ModelError(str(root), "is no folder", "name the folder that holds model_index.json")
-    _refuse_links(root)
+    refuse_links(root)
     index_path = root / "model_index.json"
-    index = _json_of(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
+    index = read_json(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
     components: dict[str, ComponentFolder] = {}
     for name in dict.fromkeys(spec.folder for spec in family.components):
         components[name] = _component(root, name, index_path, index.get(name), read_values=read_values)
     scheduler_path = root / "scheduler" / "scheduler_config.json"
-    scheduler = _json_of(scheduler_path, "copy the pipeline's scheduler folder as well")
+    scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
         root,
         family,
@@ -157,7 +157,7 @@ def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_val
     if not folder.is_dir():
         raise ModelError(str(folder), "is missing", "copy or download the pipeline again")
     config_path = folder / "config.json"
-    config = _json_of(config_path, "copy or download the component again")
+    config = read_json(config_path, "copy or download the component again")
     for key in config:
         if key in _CODE_KEYS:
             raise ModelError(
@@ -177,7 +177,7 @@ def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
     stem = "model" if folder.name.startswith("text_encoder") else "diffusion_pytorch_model"
     index_path = folder / f"{stem}.safetensors.index.json"
     if index_path.is_file():
-        weight_map = _json_of(index_path, "copy or download the component again").get("weight_map")
+        weight_map = read_json(index_path, "copy or download the component again").get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelError(
                 f"{index_path}: weight_map", "is missing or empty", "copy or download the component again"
@@ -226,11 +226,11 @@ def _tokenizers(root: Path, family: Family) -> dict[str, Path]:
                 'make it: python -c "from transformers import AutoTokenizer as T; '
                 f"T.from_pretrained('{root / name}').save_pretrained('{root / name}')\"",
             )
-        _json_of(path, "copy or download the tokenizer again")
+        read_json(path, "copy or download the tokenizer again")
     return {name: root / name for name in wanted}
 
 
-def _refuse_links(root: Path) -> None:
+def refuse_links(root: Path) -> None:
     """Refuse links that leave the tree; those of a hub cache end beside it and are allowed."""
     inside = root.resolve()
     # In a hub cache a snapshot's files are links to ../../blobs/<sha256> of the same model.
@@ -245,7 +245,8 @@ def _refuse_links(root: Path) -> None:
             )
 
 
-def _json_of(path: Path, fix: str) -> dict[str, Json]:
+def read_json(path: Path, fix: str) -> dict[str, Json]:
+    """The object in a model's json file; raises ModelError with ``fix`` when there is none."""
     if not path.is_file():
         raise ModelError(str(path), "is missing", fix)
     if path.stat().st_size > _MAX_JSON_BYTES:
@@ -274,6 +275,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _digest_of_digests(digests: Mapping[str, str]) -> str:
+def digest_of_digests(digests: Mapping[str, str]) -> str:
+    """One SHA-256 for many files, each by its name and its own SHA-256."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -152,3 +152,13 @@ def family_of_pipeline(class_name: str) -> Family:
         f"pipeline class '{class_name}' is of no family that latentc knows",
         nearest(class_name, [family.pipeline_class for family in FAMILIES]),
     )
+
+
+def family_named(name: str) -> Family:
+    """The family called ``name``; raises ModelError naming the nearest one."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    raise ModelError(
+        "family", f"there is no family '{name}'", nearest(name, [family.name for family in FAMILIES])
+    )

@@ -10,8 +10,7 @@ from typing import ClassVar
 
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.toolchain import versions
-from latentc.errors import InternalError
-from latentc.recipes.family import FAMILIES, Component
+from latentc.recipes.family import Component, family_named
 from latentc.runtime.manifest import Json
 
 
@@ -57,9 +56,7 @@ class Export(Stage):
         from latentc.compiler.export_graph import graph_of
         from latentc.compiler.flat import flat_component, module_on_meta
 
-        family = next((family for family in FAMILIES if family.name == self.family), None)
-        if family is None:
-            raise InternalError("export", f"there is no family '{self.family}'")
+        family = family_named(self.family)
         component = Component(self.component)
         progress(0.0, f"making {self.class_name} without weights")
         module = module_on_meta(self.class_name, json.loads(self.config_json))

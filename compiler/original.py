@@ -1,0 +1,312 @@
+"""Original: the diffusers pipeline itself, with fp16 weights, computed in float32 on the CPU.
+
+The weights are rounded to float16 (as the pipeline runs elsewhere) and widened again, since a CPU computes
+float16 slowly and differently from a GPU; so the reference is the fp16 pipeline without its rounding noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+
+from latentc.compiler.flat import (
+    FlatFluxTransformer,
+    FlatTextEncoder,
+    FlatUnet,
+    FlatVaeDecoder,
+    FlatVaeEncoder,
+)
+from latentc.compiler.quiet import quiet_loading
+from latentc.compiler.sampling_options import SCHEDULER_CLASSES
+from latentc.errors import ModelError
+from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from latentc.compiler.sampling_options import LoraFile, SamplingOptions
+
+Tensors: TypeAlias = "dict[str, torch.Tensor]"
+
+T5_TOKENS = 512
+"""FluxPipeline's own limit of T, for tokenizers that name a longer one."""
+
+
+@dataclass(frozen=True)
+class DenoiserCall:
+    """One call of the denoiser, as an observer sees it.
+
+    Args:
+        step: 0 and up.
+        inputs: by the family's names; with guidance the negative half of B comes first.
+        prediction: what the denoiser gave, both halves.
+        latents: [B, C, h, w] after the step.
+    """
+
+    step: int
+    inputs: Tensors
+    prediction: torch.Tensor
+    latents: torch.Tensor
+
+
+class Original:
+    """A loaded pipeline with its adapters fused.
+
+    Args:
+        family: what kind of pipeline it is.
+        options: which one, and how it draws.
+
+    Raises:
+        ModelError: diffusers cannot load the folder or an adapter, or an adapter matches no layer.
+    """
+
+    def __init__(self, family: Family, options: SamplingOptions) -> None:
+        self.family = family
+        self.options = options
+        self._pipeline = _load(family, options)
+        pipeline = self._pipeline
+        self.modules: dict[Component, torch.nn.Module] = {
+            Component.VAE_ENCODER: FlatVaeEncoder(pipeline.vae),
+            Component.VAE_DECODER: FlatVaeDecoder(pipeline.vae),
+        }
+        if family is FLUX:
+            self.modules[Component.TEXT_ENCODER] = FlatTextEncoder(pipeline.text_encoder, "pooler_output")
+            self.modules[Component.TEXT_ENCODER_2] = FlatTextEncoder(
+                pipeline.text_encoder_2, "last_hidden_state"
+            )
+            self.modules[Component.TRANSFORMER] = FlatFluxTransformer(pipeline.transformer)
+        else:
+            self.modules[Component.TEXT_ENCODER] = FlatTextEncoder(pipeline.text_encoder, "last_hidden_state")
+            self.modules[Component.UNET] = FlatUnet(pipeline.unet)
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether each step runs a negative half too, as StableDiffusionPipeline decides it."""
+        return self.family is STABLE_DIFFUSION and self.options.guidance > 1.0
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """C, h and w of one picture's latent."""
+        config = self._pipeline.vae.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        return config.latent_channels, self.options.height // factor, self.options.width // factor
+
+    def token_ids(self, prompts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+        """Token ids [P, T] by tokenizer folder, padded and cut as the pipeline does."""
+        ids = {"tokenizer": _token_ids(self._pipeline.tokenizer, prompts, None)}
+        if self.family is FLUX:
+            ids["tokenizer_2"] = _token_ids(self._pipeline.tokenizer_2, prompts, T5_TOKENS)
+        return ids
+
+    @torch.no_grad()
+    def embed(self, token_ids: Mapping[str, npt.NDArray[np.int64]]) -> Tensors:
+        """``text_states`` [P, T, D], for FLUX also ``pooled_states`` [P, D]."""
+        first = self.modules[Component.TEXT_ENCODER](torch.from_numpy(token_ids["tokenizer"]))
+        if self.family is STABLE_DIFFUSION:
+            return {"text_states": first}
+        second = self.modules[Component.TEXT_ENCODER_2](torch.from_numpy(token_ids["tokenizer_2"]))
+        return {"text_states": second, "pooled_states": first}
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """What the first step's latents are scaled by."""
+        if self.family is FLUX:
+            return 1.0
+        scheduler = self.scheduler()
+        scheduler.set_timesteps(self.options.steps)
+        return float(scheduler.init_noise_sigma)
+
+    def scheduler(self) -> Any:  # noqa: ANN401 # diffusers is untyped
+        """A fresh scheduler of the chosen class with the model folder's settings."""
+        import diffusers
+
+        scheduler_class = getattr(diffusers, SCHEDULER_CLASSES[self.options.scheduler])
+        return scheduler_class.from_config(self._pipeline.scheduler.config)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        noise: torch.Tensor,
+        embeddings: Tensors,
+        negative: Tensors | None,
+        step_noise: Callable[[int], torch.Tensor],
+        observe: Callable[[DenoiserCall], None],
+    ) -> torch.Tensor:
+        """Run the whole schedule, as the pipeline's own ``__call__`` does for the same latents.
+
+        Args:
+            noise: [B, C, h, w] of deviation 1.
+            embeddings: of the B prompts.
+            negative: of the one negative prompt, when ``is_guided``.
+            step_noise: fresh noise [B, C, h, w] for a step's index; asked only by LCM.
+            observe: called after each step.
+
+        Returns:
+            [B, C, h, w].
+        """
+        if self.family is FLUX:
+            return self._denoise_flux(noise, embeddings, observe)
+        B = len(noise)
+        text_states = embeddings["text_states"]
+        if negative is not None:
+            text_states = torch.cat([negative["text_states"].expand(B, -1, -1), text_states])
+        scheduler = self.scheduler()
+        scheduler.set_timesteps(self.options.steps)
+        latents: torch.Tensor = noise * scheduler.init_noise_sigma
+        for step, time in enumerate(scheduler.timesteps):
+            doubled = torch.cat([latents, latents]) if negative is not None else latents
+            inputs = {
+                "latent": scheduler.scale_model_input(doubled, time),
+                "timestep": time.to(torch.float32).expand(len(doubled)),
+                "text_states": text_states,
+            }
+            prediction = self.modules[Component.UNET](**inputs)
+            guided = prediction
+            if negative is not None:
+                away, towards = prediction.chunk(2)
+                guided = away + self.options.guidance * (towards - away)
+            latents = _step(scheduler, guided, step, latents, step_noise)
+            observe(DenoiserCall(step, inputs, prediction, latents))
+        return latents
+
+    def _denoise_flux(
+        self, noise: torch.Tensor, embeddings: Tensors, observe: Callable[[DenoiserCall], None]
+    ) -> torch.Tensor:
+        from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+        pipeline, options, steps = self._pipeline, self.options, self.options.steps
+        B, C, h, w = noise.shape
+        latents: torch.Tensor = pipeline._pack_latents(noise, B, C, h, w)
+        scheduler = self.scheduler()
+        config = scheduler.config
+        shift = calculate_shift(
+            latents.shape[1],
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps)
+        if sigmas is None:
+            scheduler.set_timesteps(steps, mu=shift)
+        else:
+            scheduler.set_timesteps(sigmas=sigmas, mu=shift)
+        constant = {
+            "text_states": embeddings["text_states"],
+            "pooled_states": embeddings["pooled_states"],
+            "image_ids": pipeline._prepare_latent_image_ids(B, h // 2, w // 2, noise.device, noise.dtype),
+            "text_ids": torch.zeros(embeddings["text_states"].shape[1], 3),
+        }
+        if pipeline.transformer.config.guidance_embeds:
+            constant["guidance"] = torch.full([B], options.guidance)
+        for step, time in enumerate(scheduler.timesteps):
+            inputs = {"latent": latents, "timestep": time.to(noise.dtype).expand(B) / 1000, **constant}
+            prediction = self.modules[Component.TRANSFORMER](**inputs)
+            latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
+            unpacked = self._unpack(latents)
+            observe(DenoiserCall(step, inputs, prediction, unpacked))
+        return self._unpack(latents)
+
+    def _unpack(self, latents: torch.Tensor) -> torch.Tensor:
+        pipeline, options = self._pipeline, self.options
+        unpacked: torch.Tensor = pipeline._unpack_latents(
+            latents, options.height, options.width, pipeline.vae_scale_factor
+        )
+        return unpacked
+
+    def decoder_input(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the scheduler gives them, as the VAE decoder takes them."""
+        config = self._pipeline.vae.config
+        scaled: torch.Tensor = latents / config.scaling_factor + (config.shift_factor or 0.0)
+        return scaled
+
+    @torch.no_grad()
+    def pictures(self, latents: torch.Tensor) -> npt.NDArray[np.uint8]:
+        """[B, H, W, 3] of latents [B, C, h, w] as the scheduler gives them."""
+        image = self.modules[Component.VAE_DECODER](self.decoder_input(latents))
+        unit = self._pipeline.image_processor.postprocess(image, output_type="np")
+        pictures: npt.NDArray[np.uint8] = (unit * 255).round().astype(np.uint8)
+        return pictures
+
+
+def _step(
+    scheduler: Any,  # noqa: ANN401 # diffusers is untyped
+    prediction: torch.Tensor,
+    step: int,
+    latents: torch.Tensor,
+    step_noise: Callable[[int], torch.Tensor],
+) -> torch.Tensor:
+    """The scheduler's own step; LCM's noise is ours, since it would draw from torch's generator."""
+    time = scheduler.timesteps[step]
+    result = scheduler.step(prediction, time, latents)
+    after: torch.Tensor = result.prev_sample
+    if type(scheduler).__name__ == "LCMScheduler" and step + 1 < len(scheduler.timesteps):
+        # diffusers, scheduling_lcm.py, step 7, with the noise given
+        signal = scheduler.alphas_cumprod[scheduler.timesteps[step + 1]]
+        after = signal.sqrt() * result.denoised + (1 - signal).sqrt() * step_noise(step)
+    return after
+
+
+def _load(family: Family, options: SamplingOptions) -> Any:  # noqa: ANN401 # diffusers is untyped
+    import diffusers
+
+    extras = {} if family is FLUX else {"safety_checker": None, "feature_extractor": None}
+    with quiet_loading():
+        try:
+            pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
+                options.model_root,
+                dtype=torch.float16,
+                use_safetensors=True,
+                local_files_only=True,
+                **extras,
+            )
+            pipeline.to(torch.float32)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ModelError(
+                str(options.model_root),
+                f"diffusers cannot load it: {error}",
+                "check that it loads with from_pretrained",
+            ) from error
+        _fuse(pipeline, options.loras)
+    return pipeline
+
+
+def _fuse(pipeline: Any, loras: Sequence[LoraFile]) -> None:  # noqa: ANN401 # diffusers is untyped
+    """Let diffusers and peft fuse the adapters, all at once and each with its scale."""
+    if not loras:
+        return
+    names = [f"adapter_{place}" for place in range(len(loras))]
+    for name, lora in zip(names, loras, strict=True):
+        try:
+            pipeline.load_lora_weights(lora.path.parent, weight_name=lora.path.name, adapter_name=name)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ModelError(
+                str(lora.path), f"diffusers cannot load it as a LoRA: {error}", "check where it was trained"
+            ) from error
+        if not any(name in found for found in pipeline.get_list_adapters().values()):
+            raise ModelError(
+                str(lora.path), "matches no layer of this model", "use a LoRA made for this model"
+            )
+    pipeline.set_adapters(names, [lora.scale for lora in loras])
+    pipeline.fuse_lora(adapter_names=names)
+    pipeline.unload_lora_weights()
+
+
+def _token_ids(
+    tokenizer: Any,  # noqa: ANN401 # transformers is untyped
+    prompts: Sequence[str],
+    limit: int | None,
+) -> npt.NDArray[np.int64]:
+    length = tokenizer.model_max_length
+    encoded = tokenizer(
+        list(prompts),
+        padding="max_length",
+        max_length=length if limit is None else min(length, limit),
+        truncation=True,
+        return_tensors="np",
+    )
+    return np.asarray(encoded.input_ids, dtype=np.int64)
