@@ -77,10 +77,15 @@ def open_session(
     if stand_in or bundle.target.runtime is Runtime.ONNXRUNTIME:
         from latentc.runtime.onnxruntime_session import open_onnxruntime
 
+        file = entry.file if bundle.target.runtime is Runtime.ONNXRUNTIME else entry.onnx
+        if not file:
+            raise BundleError(
+                f"{component}", "carries no ONNX form to stand in for its engine", "build the bundle again"
+            )
         return open_onnxruntime(
             bundle,
             str(component),
-            entry.file if bundle.target.runtime is Runtime.ONNXRUNTIME else entry.onnx,
+            file,
             threads=threads,
             # ort-mobile alone promises INT8 activations; a stand-in for a GPU must not add their error.
             int8_activations=bundle.target.name == "ort-mobile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.runtime.small_bundle import CHANNELS, TOKENS, WIDTH, write_small_bund
 
 from latentc.errors import BundleError, TargetError, ToolMissing
 from latentc.recipes.family import Component
-from latentc.runtime.bundle import open_bundle
+from latentc.runtime.bundle import open_bundle, write_manifest
 from latentc.runtime.onnxruntime_session import OnnxruntimeSession
 from latentc.runtime.session import check_names, component_entry, open_session
 
@@ -42,6 +43,14 @@ def test_a_boards_target_runs_here_only_as_a_stand_in(tmp_path: Path) -> None:
     assert "unet: its engine is not built yet\nfix: on the board: latentc engine build" in str(caught.value)
     with open_session(bundle, Component.UNET, stand_in=True) as session:
         assert session.run(INPUTS)["prediction"].dtype == np.float32
+
+
+def test_an_engine_alone_has_no_stand_in(tmp_path: Path) -> None:
+    manifest = write_small_bundle(tmp_path / "bundle", "jetson-orin-nano-8gb")
+    alone = {name: replace(entry, onnx="") for name, entry in manifest.components.items()}
+    write_manifest(tmp_path / "bundle", replace(manifest, components=alone))
+    with pytest.raises(BundleError, match="unet: carries no ONNX form to stand in for its engine"):
+        open_session(open_bundle(tmp_path / "bundle"), Component.UNET, stand_in=True)
 
 
 def test_a_component_that_is_not_there(tmp_path: Path) -> None:
