@@ -125,11 +125,12 @@ class Lower(Stage):
                 size for name, size in content.initializer_bytes.items() if name.startswith(weights)
             ),
         )
-        simulated = [
-            f"{self.component}: convolution {name} runs in float32 on values rounded to INT8"
-            for name in float_convolutions(model, content.nodes)
-        ]
-        return Lowered(entry, tuple(simulated))
+        floats = float_convolutions(model, content.nodes)
+        simulated = (
+            f"{self.component}: {len(floats)} INT8 convolutions run in float32 on rounded values "
+            f"({', '.join(floats[:3])}{', …' if len(floats) > 3 else ''})",
+        )
+        return Lowered(entry, simulated if floats else ())
 
     def _lower_for_tensorrt(self, target: Target, source: Path, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.rtx_engine import build_rtx_engine

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from latentc.compiler.recipe_passes import passes_of
+from latentc.errors import ModelError
+from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component
+from latentc.recipes.load import LoadedRecipe, load_recipe
+
+RECIPE = """\
+name: tiny
+model: {path: here}
+sampling: {scheduler: ddim, height: 64, width: 64}
+targets: [onnx]
+passes:
+  denoiser: [canonicalize, split-low-rank: {rank: 8}, quantize-int4]
+"""
+
+
+def loaded(folder: Path, *loras: Path) -> LoadedRecipe:
+    file = folder / "tiny.yaml"
+    file.write_text(RECIPE)
+    return load_recipe(file, [f"model.loras=[{', '.join(f'{{path: {lora}}}' for lora in loras)}]"])
+
+
+def texts(chain: tuple[object, ...]) -> list[str]:
+    return [str(one).partition("{")[0] for one in chain]
+
+
+def test_denoiser_means_the_family_s_own(tmp_path: Path) -> None:
+    chains = passes_of(loaded(tmp_path), STABLE_DIFFUSION)
+    assert texts(chains[Component.UNET]) == ["canonicalize", "split-low-rank", "quantize-int4"]
+    assert texts(chains[Component.VAE_DECODER]) == ["canonicalize"]
+    assert texts(passes_of(loaded(tmp_path), FLUX)[Component.TRANSFORMER])[-1] == "quantize-int4"
+
+
+def test_a_lora_is_fused_before_anything_is_split(tmp_path: Path, tiny_lora: Path) -> None:
+    chains = passes_of(loaded(tmp_path, tiny_lora, tiny_lora), STABLE_DIFFUSION)
+    assert texts(chains[Component.UNET]) == [
+        "canonicalize",
+        "fuse-lora",
+        "fuse-lora",
+        "split-low-rank",
+        "quantize-int4",
+    ]
+
+
+def test_a_lora_for_another_family_is_refused(tmp_path: Path, tiny_lora: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        passes_of(loaded(tmp_path, tiny_lora), FLUX)
+    assert "is for 'unet', which flux does not have" in str(caught.value)
+    assert caught.value.exit_code == 3

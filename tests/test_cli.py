@@ -1,0 +1,69 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentc.cli import app
+
+COMMANDS = (
+    "build",
+    "plan",
+    "validate",
+    "run",
+    "engine build",
+    "bench",
+    "inspect",
+    "verify",
+    "doctor",
+    "recipes",
+)
+
+
+def said(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "latentc", *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "targets", "passes", ""])
+def test_help_ends_with_a_command_that_can_be_pasted(command: str) -> None:
+    text = said(*command.split(), "--help")
+    last = text.strip().splitlines()[-1]
+    assert last.strip().startswith(("Try: latentc", "red.png", '"')) or "Try: latentc" in text
+    assert text.splitlines()[0].startswith("Usage: ")
+
+
+def test_every_command_of_the_contract_is_there() -> None:
+    names = {
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    wanted = {
+        "build",
+        "plan",
+        "validate",
+        "run",
+        "bench",
+        "inspect",
+        "verify",
+        "doctor",
+        "recipes",
+        "targets",
+        "passes",
+    }
+    assert names == wanted
+    assert [group.name for group in app.registered_groups] == ["engine"]
+
+
+def test_lists_speak_json_too() -> None:
+    for command in ("recipes", "targets", "passes", "doctor"):
+        assert said(command, "--json").startswith("[")
+
+
+def test_the_version_is_the_package_s() -> None:
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+    match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    assert match is not None
+    assert said("--version") == f"latentc {match[1]}\n"

@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from latentc.errors import BundleError
+from latentc.validation.build_facts import PASSES, facts_of_bundle
+from latentc.validation.report import BuildFacts, LayerRow, RefusalRow
+
+
+def written(root: Path, data: object) -> Path:
+    (root / PASSES).mkdir()
+    (root / PASSES / "unet.json").write_text(json.dumps(data))
+    return root
+
+
+def test_reads_losses_and_refusals(tmp_path: Path) -> None:
+    facts = facts_of_bundle(
+        written(
+            tmp_path,
+            {
+                "losses": [{"layer": "a", "pass_name": "quantize-int4", "relative_error": 0.1}],
+                "passes": [
+                    {"text": "quantize-int4{group=32}", "refusals": [{"where": "b", "why": "too small"}]}
+                ],
+            },
+        )
+    )
+    assert facts == BuildFacts(
+        (LayerRow("unet", "a", "quantize-int4", 0.1),),
+        (RefusalRow("unet", "quantize-int4", "b", "too small"),),
+    )
+
+
+def test_a_bundle_without_them_has_none(tmp_path: Path) -> None:
+    assert facts_of_bundle(tmp_path) == BuildFacts()
+
+
+def test_a_mistyped_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"unet.json: is incomplete or mistyped: 'losses'"):
+        facts_of_bundle(written(tmp_path, {"passes": []}))
