@@ -5,7 +5,7 @@ STORE := .latentc/store
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format golden demo-models bench-fidelity-basics bench-kill bench-aarch64 bench-startup clean
+.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-aarch64 clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -46,6 +46,15 @@ golden: .venv/dev  ## rewrite the golden graphs; read the diff before you commit
 
 demo-models: .venv/dev  ## train the shapes models again from their seed (hours)
 	$(BIN)/python -m latentc.recipes.shapes.train
+
+bench-kill: .venv/dev  ## 50 builds killed at random moments, started again, compared (half an hour)
+	$(BIN)/python tests/bench/kill_builds.py --builds 50
+
+bench-split: .venv/dev  ## low-rank split + INT4 against plain INT4, both families, 64 prompts (20 minutes)
+	$(BIN)/python tests/bench/split_against_plain.py --store $(STORE)
+
+bench-aarch64: .venv/dev  ## the bundle of `make demo` on an emulated aarch64 (root and Debian needed)
+	$(BIN)/python tests/device/aarch64.py .latentc/aarch64 $(OUT)/ort-mobile
 
 clean:  ## remove what the tasks made, the environment excepted
 	rm -rf $(OUT) .latentc build dist .mypy_cache .ruff_cache .pytest_cache
