@@ -6,6 +6,7 @@ float16 slowly and differently from a GPU; so the reference is the fp16 pipeline
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -116,9 +117,7 @@ class Original:
         """What the first step's latents are scaled by."""
         if self.family is FLUX:
             return 1.0
-        scheduler = self.scheduler()
-        scheduler.set_timesteps(self.options.steps)
-        return float(scheduler.init_noise_sigma)
+        return float(self._scheduled().init_noise_sigma)
 
     def scheduler(self) -> Any:  # noqa: ANN401 # diffusers is untyped
         """A fresh scheduler of the chosen class with the model folder's settings."""
@@ -126,6 +125,14 @@ class Original:
 
         scheduler_class = getattr(diffusers, SCHEDULER_CLASSES[self.options.scheduler])
         return scheduler_class.from_config(self._pipeline.scheduler.config)
+
+    def _scheduled(self) -> Any:  # noqa: ANN401 # diffusers is untyped
+        scheduler = self.scheduler()
+        with warnings.catch_warnings():
+            # diffusers 0.42's Euler gives a torch tensor to numpy in a form that numpy 2 calls old
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            scheduler.set_timesteps(self.options.steps)
+        return scheduler
 
     @torch.no_grad()
     def denoise(
@@ -154,8 +161,7 @@ class Original:
         text_states = embeddings["text_states"]
         if negative is not None:
             text_states = torch.cat([negative["text_states"].expand(B, -1, -1), text_states])
-        scheduler = self.scheduler()
-        scheduler.set_timesteps(self.options.steps)
+        scheduler = self._scheduled()
         latents: torch.Tensor = noise * scheduler.init_noise_sigma
         for step, time in enumerate(scheduler.timesteps):
             doubled = torch.cat([latents, latents]) if negative is not None else latents
