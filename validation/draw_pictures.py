@@ -15,6 +15,7 @@ from latentc.validation.measured import Measured
 from latentc.validation.progress import Clock, Progress, part_of
 from latentc.validation.reference import Floats, Picture, Reference, Tensors
 from latentc.validation.report import Timing
+from latentc.validation.workers import each
 
 _DENOISING_SHARE = 0.95
 """Of the time that drawing takes; the rest decodes."""
@@ -41,10 +42,20 @@ def draw_pictures(
     family: Family,
     measured: Measured,
     *,
+    workers: int,
     clock: Clock,
     progress: Progress,
 ) -> Drawing:
-    """Draw every prompt of ``reference``, one at a time as a device does, all latents before all decoding.
+    """Draw every prompt of ``reference``, one in a batch as a device does, all latents before all decoding.
+
+    Args:
+        pipeline: opened; with more than one worker its sessions run in several threads at once.
+        reference: says what to draw.
+        family: of the bundle.
+        measured: receives the timings.
+        workers: prompts drawn at the same time; the pictures do not depend on it.
+        clock: for the timings.
+        progress: told about what is being done.
 
     Raises:
         BundleError: the reference lacks an embedding that the bundle needs.
@@ -55,13 +66,10 @@ def draw_pictures(
     initial, step_noise = reference.initial_latents(), reference.step_noise()
     embeddings = reference.embeddings()
     negative = _negative(embeddings, reference) if pipeline.wants_negative(reference.guidance) else None
-    trajectories: list[list[Floats]] = []
-    finals: list[Floats] = []
-    pipeline.session(family.denoiser)  # opened before the clock runs
-    started = clock()
-    for index in range(prompts):
-        denoising(index / prompts, f"drawing prompt {index + 1} of {prompts}")
+
+    def denoise(index: int) -> tuple[Floats, list[Floats], float]:
         path: list[Floats] = []
+        started = clock()
         latent = pipeline.denoise(
             initial[index : index + 1],
             _embeddings_of(embeddings, index, reference),
@@ -71,18 +79,22 @@ def draw_pictures(
             step_noise=None if step_noise is None else _noise_of(step_noise, index),
             observer=_recorder(path) if index < reference.trajectory_prompts else None,
         )
-        finals.append(latent)
-        if path:
-            trajectories.append(path)
-    denoise_s = (clock() - started) / prompts
+        return latent, path, clock() - started
+
+    def decode(latent: Floats) -> tuple[Picture, float]:
+        started = clock()
+        picture: Picture = pixels_from_image(pipeline.decode(latent))[0]
+        return picture, clock() - started
+
+    pipeline.session(family.denoiser)  # opened before the clock runs, and before any worker
+    drawn = each(range(prompts), denoise, workers, denoising, f"drawing {prompts} prompts")
+    finals = [latent for latent, _, _ in drawn]
+    trajectories = [path for _, path, _ in drawn if path]
     pipeline.session(Component.VAE_DECODER)
-    pictures: list[Picture] = []
-    started = clock()
-    for index, latent in enumerate(finals):
-        decoding(index / prompts, f"decoding picture {index + 1} of {prompts}")
-        pictures.append(pixels_from_image(pipeline.decode(latent))[0])
-    decode_s = (clock() - started) / prompts
+    decoded = each(finals, decode, workers, decoding, f"decoding {prompts} pictures")
     progress(1.0, "drew the pictures")
+    denoise_s = sum(seconds for _, _, seconds in drawn) / prompts
+    decode_s = sum(seconds for _, seconds in decoded) / prompts
     measured.timings += [
         Timing(
             "one step, guidance and scheduler included",
@@ -93,7 +105,9 @@ def draw_pictures(
         Timing("one picture", denoise_s + decode_s, prompts),
     ]
     return Drawing(
-        np.stack([np.concatenate(path) for path in trajectories]), np.concatenate(finals), tuple(pictures)
+        np.stack([np.concatenate(path) for path in trajectories]),
+        np.concatenate(finals),
+        tuple(picture for picture, _ in decoded),
     )
 
 

@@ -103,7 +103,7 @@ def score_cards(report: Report) -> tuple[CardView, ...]:
     weight_bytes = sum(row.bundle_bytes for row in report.sizes)
     if fp16_bytes:
         number, _, unit = megabytes(weight_bytes).partition(" ")
-        note = f"{weight_bytes / fp16_bytes:.2f} of fp16's {megabytes(fp16_bytes)}"
+        note = f"{weight_bytes / fp16_bytes:.2f} of the size in fp16"
         cards.append(CardView("Weights", number, unit, note, "measured"))
     for timing in report.timings:
         if timing.name == "one picture":

@@ -56,7 +56,7 @@ def view_of_report(report: Report, folder: Path) -> View:
         strip=strip_of_psnrs([row.psnr_db for row in rows if math.isfinite(row.psnr_db)]),
         chart=line_chart(
             [
-                Line("worst prompt", "worst", tuple(row.worst_relative_error for row in report.steps)),
+                Line("worst", "worst", tuple(row.worst_relative_error for row in report.steps)),
                 Line("mean", "mean", tuple(row.relative_error for row in report.steps)),
             ],
             first=report.steps[0].step if report.steps else 0,

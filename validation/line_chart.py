@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+_LABEL_PERCENT = 9.0
+"""Height of a label in a chart of 200 pixels."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class DrawnLine:
-    """A line as an SVG path in a 100 × 100 box, and the height at which it ends, in percent from the top."""
+    """A line as an SVG path in a 100 × 100 box, and where its label is, in percent from the top."""
 
     label: str
     style: str
@@ -76,6 +79,7 @@ def line_chart(lines: Sequence[Line], first: int = 0) -> LineChart | None:
         drawn.append(
             DrawnLine(line.label, line.style, "".join(commands), 100 - 100 * end / top, f"{end:.3g}")
         )
+    drawn = _apart(drawn)
     count = round(top / step)
     every = max(1, math.ceil(last / 10))
     return LineChart(
@@ -83,6 +87,16 @@ def line_chart(lines: Sequence[Line], first: int = 0) -> LineChart | None:
         tuple(Tick(str(first + x), 100 * x / last) for x in range(last + 1) if (first + x) % every == 0),
         tuple(Tick(f"{step * n:.3g}", 100 - 100 * n / count) for n in range(count + 1)),
     )
+
+
+def _apart(lines: list[DrawnLine]) -> list[DrawnLine]:
+    """``lines`` in their order, labels of ends that lie close together moved down to be readable."""
+    placed: dict[int, float] = {}
+    free = -math.inf
+    for number in sorted(range(len(lines)), key=lambda n: lines[n].end_percent):
+        placed[number] = max(lines[number].end_percent, free)
+        free = placed[number] + _LABEL_PERCENT
+    return [replace(line, end_percent=placed[number]) for number, line in enumerate(lines)]
 
 
 def nice_step(largest: float) -> float:

@@ -52,7 +52,9 @@ def view_of_pair(row: PictureRow, folder: Path) -> PairView:
         verdict, status = f"wrong: {', '.join(row.result_wrong)}", "broken"
     else:
         verdict, status = "all as asked", "kept"
-    if row.original_wrong:
+    if row.original_wrong and row.original_wrong == row.result_wrong:
+        verdict = f"wrong as in the original: {', '.join(row.original_wrong)}"
+    elif row.original_wrong:
         verdict += f" (original wrong: {', '.join(row.original_wrong)})"
     return PairView(
         number=row.index + 1,

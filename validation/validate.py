@@ -21,6 +21,7 @@ from latentc.validation.measured import Measured
 from latentc.validation.progress import Clock, Progress, part_of
 from latentc.validation.reference import Reference
 from latentc.validation.report import BuildFacts, Execution, PictureRow, Report, SizeRow, StepRow
+from latentc.validation.workers import workers_for
 
 
 def validate(
@@ -67,12 +68,15 @@ def validate(
     measured = Measured()
     steps: tuple[StepRow, ...] = ()
     pictures: tuple[PictureRow, ...] = ()
-    with open_pipeline(bundle, threads=threads, low_memory=low_memory, stand_in=stand_in) as pipeline:
+    on_cpu = stand_in or bundle.target.runtime is Runtime.ONNXRUNTIME
+    workers = workers_for(reference.height, reference.width, threads) if on_cpu else 1
+    session_threads = 1 if workers > 1 else threads
+    with open_pipeline(bundle, threads=session_threads, low_memory=low_memory, stand_in=stand_in) as pipeline:
         compare_components(
             pipeline, reference, bundle.family, measured, clock=clock, progress=part_of(progress, 0, 0.15)
         )
         steps, pictures = _compare_drawing(
-            pipeline, bundle, reference, measured, out, threads, clock, part_of(progress, 0.15, 1)
+            pipeline, bundle, reference, measured, out, threads, workers, clock, part_of(progress, 0.15, 1)
         )
     manifest = bundle.manifest
     return Report(
@@ -101,7 +105,7 @@ def validate(
             "width": reference.width,
         },
         scheduler=manifest.scheduler.name,
-        environment=_environment(bundle),
+        environment=_environment(bundle) | {"pictures at a time": str(workers)},
         provenance={
             "manifest": f"sha256 {sha256_of_file(bundle.folder / MANIFEST)}",
             "bundle made with": _versions(manifest.toolchain),
@@ -118,13 +122,20 @@ def _compare_drawing(
     measured: Measured,
     out: Path,
     threads: int,
+    workers: int,
     clock: Clock,
     progress: Progress,
 ) -> tuple[tuple[StepRow, ...], tuple[PictureRow, ...]]:
     """Rungs two and three; a bundle that fails while drawing is a finding, not the end of the report."""
     try:
         drawing = draw_pictures(
-            pipeline, reference, bundle.family, measured, clock=clock, progress=part_of(progress, 0, 0.95)
+            pipeline,
+            reference,
+            bundle.family,
+            measured,
+            workers=workers,
+            clock=clock,
+            progress=part_of(progress, 0, 0.95),
         )
     except TargetError as error:
         if not measured.values:
