@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.toolchain import versions
 from latentc.runtime.manifest import Json
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from latentc.passes.base import LayerLoss, Pass
     from latentc.passes.sequence import PassReport
 
@@ -72,11 +74,15 @@ class Transform(Stage):
         progress(0.05, f"{self.component}: {len(self.passes)} passes")
         passes = [self._pass(text) for text in self.passes]
         model, reports = run_passes(model, passes, context)
+        forget_folders(model, passes)
         write_model(model, out, lambda done, name: progress(0.1 + 0.9 * done, f"{self.component}: {name}"))
         # losses are known only now: they are measured while the weights are written
+        reports = tuple(
+            replace(report, text=str(placeless(one))) for report, one in zip(reports, passes, strict=True)
+        )
         text = passes_to_json(self.component, reports, context.ledger.losses)
         for path in (path for one in passes for path in one.files()):
-            text = text.replace(str(path), path.name)  # where a file lies must not change the bytes
+            text = text.replace(str(path), path.name)  # in what a pass says of a file
         (out / PASSES_FILE).write_text(text, encoding="utf-8")
 
     def _pass(self, text: str) -> Pass:
@@ -85,6 +91,21 @@ class Transform(Stage):
         if text not in self._parsed:
             self._parsed[text] = pass_from_text(text)
         return self._parsed[text]
+
+
+def placeless(one: Pass) -> Pass:
+    """``one`` with files named without their folders: where they lie must not change a result's bytes."""
+    names = {item.name: getattr(one, item.name) for item in fields(one)}
+    return replace(
+        one, **{name: Path(value.name) for name, value in names.items() if isinstance(value, Path)}
+    )
+
+
+def forget_folders(model: ir.Model, passes: Sequence[Pass]) -> None:
+    """Take the folders of the passes' files out of what the passes noted in ``model``."""
+    for path in (path for one in passes for path in one.files()):
+        for key, note in model.graph.metadata_props.items():
+            model.graph.metadata_props[key] = note.replace(str(path), path.name)
 
 
 def passes_to_json(component: str, reports: Sequence[PassReport], losses: Sequence[LayerLoss]) -> str:

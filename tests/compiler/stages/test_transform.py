@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from tests.compiler.conftest import ExportOf
+from tests.compiler.small_component import small_component
 
 from latentc.compiler.model_folder import open_model
-from latentc.compiler.stages.transform import Transform
+from latentc.compiler.stages.transform import Transform, forget_folders, placeless
 from latentc.errors import PassError
+from latentc.passes.fuse_lora import FuseLora
 from latentc.recipes.family import Component
 
 PASSES = ("canonicalize", "split-low-rank{rank=8, max_ratio=1.0}", "quantize-int4")
@@ -83,3 +86,16 @@ def test_options_follow_passes_and_weights(tiny_stable_diffusion: Path) -> None:
 def test_unknown_pass(tiny_stable_diffusion: Path) -> None:
     with pytest.raises(PassError, match="unknown pass 'quantize-int5'"):
         stage(tiny_stable_diffusion, ("quantize-int5",)).options()
+
+
+def test_place_of_a_lora_does_not_show() -> None:
+    noted = []
+    for folder in ("/here", "/somewhere else"):
+        path = Path(folder) / "style.safetensors"
+        one = FuseLora(path=path, scale=0.5)
+        assert str(placeless(one)) == "fuse-lora{path=style.safetensors, scale=0.5}"
+        model = ir.from_proto(small_component())
+        model.graph.metadata_props["latentc.fused"] = f"{path} at 0.5"
+        forget_folders(model, [one])
+        noted.append(dict(model.graph.metadata_props))
+    assert noted == [{"latentc.fused": "style.safetensors at 0.5"}] * 2
