@@ -96,9 +96,10 @@ class Transform(Stage):
 def placeless(one: Pass) -> Pass:
     """``one`` with files named without their folders: where they lie must not change a result's bytes."""
     names = {item.name: getattr(one, item.name) for item in fields(one)}
-    return replace(
-        one, **{name: Path(value.name) for name, value in names.items() if isinstance(value, Path)}
-    )
+    short: dict[str, Any] = {
+        name: Path(value.name) for name, value in names.items() if isinstance(value, Path)
+    }
+    return replace(one, **short)
 
 
 def forget_folders(model: ir.Model, passes: Sequence[Pass]) -> None:
