@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 Array: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.int64]"
 Arrays: TypeAlias = "dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]]"
 
-BATCH = 16
-"""Prompts drawn together; part of the bytes, since sums depend on it."""
+MOST_TOGETHER = 16
+"""Prompts drawn together at most."""
+
+PIXELS_TOGETHER = 2**18
+"""Pixels drawn together at most, but at least one picture: a VAE decoder takes about 10 KiB a pixel."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ class Drawn:
     final_latents: npt.NDArray[np.float32]
     pictures: npt.NDArray[np.uint8]
     denoiser: tuple[Record, ...]
+
+
+def batch_size(height: int, width: int) -> int:
+    """How many pictures of ``height`` × ``width`` pixels are drawn together; sums depend on it a little."""
+    return max(1, min(MOST_TOGETHER, PIXELS_TOGETHER // (height * width)))
 
 
 def spread(count: int, prompts: int, steps: int, *, is_guided: bool) -> tuple[Place, ...]:
@@ -127,8 +135,9 @@ def draw(
     finals: list[torch.Tensor] = []
     pictures: list[npt.NDArray[np.uint8]] = []
     records: dict[Place, Record] = {}
-    for start in range(0, len(prompts), BATCH):
-        batch = slice(start, min(start + BATCH, len(prompts)))
+    together = batch_size(original.options.height, original.options.width)
+    for start in range(0, len(prompts), together):
+        batch = slice(start, min(start + together, len(prompts)))
         embedded = original.embed({name: ids[batch] for name, ids in token_ids.items()})
         embeddings.append(embedded)
         # [B, steps - 1, C, h, w]
