@@ -79,7 +79,7 @@ def install_bundle(artifact: Path, out: Path, target: str) -> Path:
             return final
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(
             "--out", f"'{out}' is a file, a folder was expected", "choose another folder"
         ) from error
