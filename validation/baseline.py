@@ -67,8 +67,9 @@ def read_baseline(path: Path) -> Baseline:
 def with_baseline(report: Report, baseline: Baseline, limits: Limits, where: str) -> Report:
     """``report`` with one more finding for every metric that the baseline knows.
 
-    A change finding's value is new less old. It fails when the metric fell behind by more than its slack,
-    or was measured once and no longer is. What became better by more than its slack is said in a note.
+    A change finding's value is new less old, both at most the metric's ceiling. It fails when the metric
+    fell behind by more than its slack, or was measured once and no longer is. What became better by more
+    than its slack is said in a note.
 
     Raises:
         UsageError: the baseline has no entry for this bundle.
@@ -127,6 +128,7 @@ def _change(name: str, old: float, now: Finding | None, metric: Metric) -> Findi
     component, _, short = name.rpartition(".")
     slack = max(metric.slack, abs(old) * metric.slack_share)
     rises = metric.direction is Direction.AT_LEAST
+    ceiling = math.inf if metric.ceiling is None else metric.ceiling
     measured = now is not None and now.value is not None
     note = (
         f"baseline {with_unit(old, metric.unit)}"
@@ -136,7 +138,9 @@ def _change(name: str, old: float, now: Finding | None, metric: Metric) -> Findi
     return Finding(
         component=component,
         metric=short + _CHANGE,
-        value=now.value - old if now is not None and now.value is not None else None,
+        value=min(now.value, ceiling) - min(old, ceiling)
+        if now is not None and now.value is not None
+        else None,
         limit=-slack if rises else slack,
         unit=metric.unit,
         direction=metric.direction,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -93,8 +94,8 @@ def draw_pictures(
     pipeline.session(Component.VAE_DECODER)
     decoded = each(finals, decode, workers, decoding, f"decoding {prompts} pictures")
     progress(1.0, "drew the pictures")
-    denoise_s = sum(seconds for _, _, seconds in drawn) / prompts
-    decode_s = sum(seconds for _, seconds in decoded) / prompts
+    denoise_s = median(seconds for _, _, seconds in drawn)
+    decode_s = median(seconds for _, seconds in decoded)
     measured.timings += [
         Timing(
             "one step, guidance and scheduler included",

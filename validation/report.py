@@ -114,7 +114,7 @@ class Timing:
 
     Args:
         name: what was done.
-        seconds: each time, mean.
+        seconds: each time, median.
         times: how often it was done.
     """
 

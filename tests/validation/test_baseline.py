@@ -88,6 +88,17 @@ def test_new_and_forgotten_metrics_are_notes() -> None:
     )
 
 
+def test_rounding_noise_is_no_change() -> None:
+    # a float32 component that came out at 126 dB on one machine and at 119 dB on another
+    compared = compare(
+        {"unet.sqnr_db": 126.0, "unet.relative_error": 5e-7},
+        report(unet__sqnr_db=119.0, unet__relative_error=1.1e-6),
+    )
+    assert compared.passed
+    assert compared.notes == ()
+    assert not compare({"unet.sqnr_db": 126.0}, report(unet__sqnr_db=99.7)).passed
+
+
 def test_nan_never_passes_a_baseline() -> None:
     assert not compare({"unet.sqnr_db": 20.0}, report(unet__sqnr_db=math.nan)).findings[-1].passed
 
