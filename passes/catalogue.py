@@ -7,11 +7,20 @@ from latentc.passes.base import Pass
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
 from latentc.passes.fuse_lora import FuseLora
+from latentc.passes.integer_convolutions import IntegerConvolutions
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
 from latentc.passes.split_low_rank import SplitLowRank
 
-PASSES: tuple[type[Pass], ...] = (Canonicalize, FuseLora, QuantizeInt8, SplitLowRank, QuantizeInt4, Cast)
+PASSES: tuple[type[Pass], ...] = (
+    Canonicalize,
+    FuseLora,
+    QuantizeInt8,
+    SplitLowRank,
+    QuantizeInt4,
+    IntegerConvolutions,
+    Cast,
+)
 
 
 def pass_named(name: str) -> type[Pass]:

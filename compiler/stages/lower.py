@@ -11,6 +11,7 @@ What a target cannot take is refused by node before time is spent. The folder al
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +65,8 @@ class Lower(Stage):
         }
         if target.float_type is FloatType.FLOAT16:
             options["cast"] = _cast().identity()
+        if _is_mobile(target):
+            options["convolutions"] = _integer_convolutions().identity()
         return options
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -105,14 +108,18 @@ class Lower(Stage):
             content_of_ort,
             ort_from_onnx,
         )
-        from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model
+        from latentc.passes.base import PassContext
+        from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model, write_model
 
-        model = read_model(source)
+        model = _integer_convolutions()(read_model(source), PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
         if (source / DATA_FILE).stat().st_size > LARGEST_WEIGHT_BYTES:
-            return self._copy_onnx(source, out, progress)
+            write_model(model, out)
+            return Lowered(entry_of_model(read_model(out), f"{self.component}/{GRAPH_FILE}", ""))
         progress(0.1, f"{self.component}: fusing into .ort")
-        ort_from_onnx(source / GRAPH_FILE, out / ORT_FILE)
+        with tempfile.TemporaryDirectory(prefix="latentc-", dir=out.parent) as folder:
+            write_model(model, Path(folder))
+            ort_from_onnx(Path(folder) / GRAPH_FILE, out / ORT_FILE)
         progress(0.8, f"{self.component}: checking what was fused")
         content = content_of_ort(out / ORT_FILE)
         check_fused(model, content.nodes, self.component)
@@ -169,6 +176,12 @@ def _packages(target: Target) -> tuple[str, ...]:
     if target.runtime is not Runtime.ONNXRUNTIME:
         return RTX_PACKAGES
     return ("onnxruntime", "flatbuffers") if _is_mobile(target) else ()
+
+
+def _integer_convolutions() -> Pass:
+    from latentc.passes.integer_convolutions import IntegerConvolutions
+
+    return IntegerConvolutions(optional=True)
 
 
 def _cast() -> Pass:

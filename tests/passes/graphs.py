@@ -27,9 +27,10 @@ def model_of(text: str) -> ir.Model:
         if value.name not in known:
             proto.graph.value_info.remove(value)
             sides = tuple(side.dim_value for side in value.type.tensor_type.shape.dim)
-            proto.graph.initializer.append(
-                onnx.numpy_helper.from_array(values(value.name, sides), value.name)
-            )
+            drawn = values(value.name, sides)
+            if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
+                drawn = np.clip(np.rint(drawn * 100), -127, 127).astype(np.int8)
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(drawn, value.name))
     return ir.from_proto(proto)
 
 

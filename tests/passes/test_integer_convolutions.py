@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from tests.passes.graphs import inputs_of, model_of, run_folder
+from tests.passes.test_golden import GOLDEN, sections
+
+from latentc.passes.base import PassContext
+from latentc.passes.integer_convolutions import IntegerConvolutions
+from latentc.passes.model_file import write_model
+
+GRAPH = sections((GOLDEN / "integer-convolutions" / "convolutions.txt").read_text())["before"]
+
+
+def test_the_numbers_are_those_of_the_rounded_floats(tmp_path: Path) -> None:
+    model = model_of(GRAPH)
+    for name in ("x_step", "inner_step", "first_steps", "left_steps", "right_steps"):
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        positive = np.abs(value.const_value.numpy()) + np.float32(0.01)
+        value.const_value = ir.tensor(positive, name=name)
+    result = IntegerConvolutions()(model, PassContext())
+    feeds = inputs_of(model, {"B": 2, "h": 6, "w": 6}, seed=1)
+    write_model(model, tmp_path / "before")
+    write_model(result.model, tmp_path / "after")
+    (before,), (after,) = run_folder(tmp_path / "before", feeds), run_folder(tmp_path / "after", feeds)
+    # sums of at most 144 products of 8-bit codes are exact in both; what is left is one rounding of float32
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5 * float(np.abs(before).max()))
+
+
+def test_a_second_run_changes_nothing() -> None:
+    once = IntegerConvolutions()(model_of(GRAPH), PassContext()).model
+    again = IntegerConvolutions(optional=True)(once, PassContext())
+    assert again.changes == ()
+
+
+def test_an_activation_is_rounded_once_for_all_its_readers() -> None:
+    model = IntegerConvolutions()(model_of(GRAPH), PassContext()).model
+    operators = [node.op_type for node in model.graph]
+    assert (operators.count("QuantizeLinear"), operators.count("ConvInteger")) == (2, 3)
+    assert "DequantizeLinear" not in operators
