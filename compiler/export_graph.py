@@ -35,25 +35,32 @@ def graph_of(flat: FlatComponent, name: str) -> ir.Model:
         original module. Computed constants (position ids, frequencies) are initializers with values.
 
     Raises:
-        InternalError: a constant's value is neither a weight's nor known from the architecture.
+        InternalError: torch cannot trace the module, or a constant's value is neither a weight's nor known
+            from the architecture.
     """
     flat, buffers = on_meta(flat)
-    with _quiet():
-        program = torch.onnx.export(
-            flat.module,
-            flat.examples,
-            dynamo=True,
-            opset_version=OPSET,
-            optimize=False,
-            verbose=False,
-            input_names=[tensor.name for tensor in flat.inputs],
-            output_names=[tensor.name for tensor in flat.outputs],
-            dynamic_shapes=tuple(_dynamic_axes(tensor) for tensor in flat.inputs),
-            custom_translation_table={
-                torch.ops.aten.scaled_dot_product_attention.default: _attention,
-                torch.ops.aten.split_with_sizes.default: _split,
-            },
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                flat.module,
+                flat.examples,
+                dynamo=True,
+                opset_version=OPSET,
+                optimize=False,
+                verbose=False,
+                input_names=[tensor.name for tensor in flat.inputs],
+                output_names=[tensor.name for tensor in flat.outputs],
+                dynamic_shapes=tuple(_dynamic_axes(tensor) for tensor in flat.inputs),
+                custom_translation_table={
+                    torch.ops.aten.scaled_dot_product_attention.default: _attention,
+                    torch.ops.aten.split_with_sizes.default: _split,
+                },
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise InternalError(name, f"torch cannot export it: {type(reason).__name__}: {reason}") from error
     if program is None:
         raise InternalError(name, "the exporter returned nothing")
     model = program.model

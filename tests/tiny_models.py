@@ -82,7 +82,9 @@ def write_tiny_stable_diffusion(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def write_tiny_flux(folder: Path, seed: int = 0, *, guidance_embeds: bool = False) -> Path:
+def write_tiny_flux(
+    folder: Path, seed: int = 0, *, guidance_embeds: bool = False, single_blocks: int = 2
+) -> Path:
     """Write a FluxPipeline into ``folder`` (made when missing) and return it."""
     import torch
     from diffusers import (
@@ -98,7 +100,7 @@ def write_tiny_flux(folder: Path, seed: int = 0, *, guidance_embeds: bool = Fals
         patch_size=1,
         in_channels=16,
         num_layers=1,
-        num_single_layers=2,
+        num_single_layers=single_blocks,
         attention_head_dim=32,
         num_attention_heads=4,
         joint_attention_dim=64,

@@ -26,7 +26,8 @@ from latentc.errors import ModelError
 from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, TensorSpec
 
 SD_COMPONENTS = [spec.component for spec in STABLE_DIFFUSION.components]
-FLUX_COMPONENTS = [spec.component for spec in FLUX.components]
+# The encoder of FLUX's VAE is Stable Diffusion's without one convolution, as the decoder is.
+FLUX_COMPONENTS = [s.component for s in FLUX.components if s.component is not Component.VAE_ENCODER]
 
 # Measured: 3e-7 (text) to 3e-6 (VAE decoder) of the largest value, float32 sums in another order.
 TOLERANCE = 1e-5
@@ -191,7 +192,7 @@ def test_flux_has_no_double_and_no_sequence(tiny_flux: Path, export_of: ExportOf
 
 
 def test_flux_with_guidance_takes_one_more_input(tmp_path: Path, export_of: ExportOf) -> None:
-    root = write_tiny_flux(tmp_path / "flux", guidance_embeds=True)
+    root = write_tiny_flux(tmp_path / "flux", guidance_embeds=True, single_blocks=0)
     artifact = export_of(root, Component.TRANSFORMER)
     names = [value.name for value in ir.load(artifact / "graph.onnx").graph.inputs]
     assert names[6] == "guidance"
@@ -257,13 +258,14 @@ def test_a_config_of_nonsense_is_refused(tmp_path: Path) -> None:
         stage.run({}, tmp_path, lambda _fraction, _words: None)
 
 
-@pytest.mark.parametrize("name", ["shapes-sd", "shapes-flux"])
-def test_the_demo_models_equal_torch(name: str, export_of: ExportOf, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "component"),
+    [("shapes-sd", Component.VAE_DECODER), ("shapes-flux", Component.TEXT_ENCODER_2)],
+)
+def test_the_demo_models_equal_torch(
+    name: str, component: Component, export_of: ExportOf, tmp_path: Path
+) -> None:
     root = SHAPES / name
     if not (root / "model_index.json").is_file():
         pytest.skip(f"{name} is not in this checkout")
-    model = open_model(root)
-    component = Component.TEXT_ENCODER if name == "shapes-sd" else Component.TEXT_ENCODER_2
-    for each in (component, Component.VAE_DECODER):
-        assert model.folder_of(each).files
-        check_equal(root, each, export_of(root, each), tmp_path / each)
+    check_equal(root, component, export_of(root, component), tmp_path)
