@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from latentc.errors import ToolMissing
 from latentc.validation.junit import report_to_junit
+from latentc.validation.overview_view import drawn_rows, target_view
+from latentc.validation.page import render_page
 from latentc.validation.report import Report
 from latentc.validation.report_json import FORMAT, findings_to_json
 from latentc.validation.write_report import HTML, JSON, JUNIT, write_whole
@@ -23,11 +24,11 @@ def write_overview(reports: Mapping[str, Report], folder: Path) -> None:
 
     Raises:
         ToolMissing: jinja2 is not installed.
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or a picture cannot be read.
     """
     write_whole(folder / JSON, overview_to_json(reports))
     write_whole(folder / JUNIT, _junit(reports))
-    write_whole(folder / HTML, _html(reports))
+    write_whole(folder / HTML, _html(reports, folder))
 
 
 def overview_to_json(reports: Mapping[str, Report]) -> str:
@@ -56,36 +57,14 @@ def _junit(reports: Mapping[str, Report]) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _html(reports: Mapping[str, Report]) -> str:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ToolMissing.package("jinja2", "eval") from error
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def _html(reports: Mapping[str, Report], folder: Path) -> str:
+    ordered = {target: report for target, report in sorted(reports.items())}
+    kept = sum(report.passed for report in ordered.values())
+    return render_page(
+        "overview.html",
+        recipe=next((report.recipe for report in ordered.values()), ""),
+        passed=bool(ordered) and kept == len(ordered),
+        verdict=f"{kept} of {len(ordered)} target{'' if len(ordered) == 1 else 's'} passed",
+        targets=[target_view(report, f"{target}/{HTML}") for target, report in ordered.items()],
+        rows=drawn_rows(ordered, folder),
     )
-    template = environment.from_string(Path(__file__).with_name("overview.html").read_text(encoding="utf-8"))
-    ordered = [report for _, report in sorted(reports.items())]
-    rows = [
-        {
-            "target": report.target,
-            "passed": report.passed,
-            "verdict": report.verdict(),
-            "stand_in": bool(report.execution.stand_in),
-            "executes": report.execution.executes,
-            "page": f"{report.target}/{HTML}",
-            "share": _share(report),
-            "held": [finding.sentence() for finding in report.findings if finding.limit is not None],
-            "broken": [finding.sentence() for finding in report.failures],
-        }
-        for report in ordered
-    ]
-    return template.render(
-        recipe=ordered[0].recipe if ordered else "", rows=rows, passed=all(row["passed"] for row in rows)
-    )
-
-
-def _share(report: Report) -> str:
-    fp16_bytes = sum(row.fp16_bytes for row in report.sizes)
-    ours = sum(row.bundle_bytes for row in report.sizes)
-    return f"{ours / fp16_bytes:.0%}" if fp16_bytes else "unknown"

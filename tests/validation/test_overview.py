@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,8 @@ class Links(HTMLParser):
 
 
 def test_one_page_leads_to_every_target(tmp_path: Path) -> None:
-    report = made_report(tmp_path / "rtx")
+    report = made_report(tmp_path / "rtx", 4)
+    shutil.copytree(tmp_path / "rtx", tmp_path / "onnx")
     reports = {"rtx": replace(report, target="rtx"), "onnx": replace(report, target="onnx")}
     write_overview(reports, tmp_path)
     page = Links()
@@ -36,9 +38,23 @@ def test_one_page_leads_to_every_target(tmp_path: Path) -> None:
 
 
 def test_one_failure_fails_all_and_nothing_passes_nothing(tmp_path: Path) -> None:
-    report = made_report(tmp_path)
+    report = made_report(tmp_path, 4)
     good = replace(report, findings=tuple(f for f in report.findings if f.passed))
     bad = replace(report, findings=())
     assert json.loads(overview_to_json({"a": good}))["passed"] is True
     assert json.loads(overview_to_json({"a": good, "b": bad}))["passed"] is False
     assert json.loads(overview_to_json({}))["passed"] is False
+
+
+def test_the_page_fetches_nothing(tmp_path: Path) -> None:
+    report = made_report(tmp_path / "onnx", 4, target="onnx")
+    write_overview({"onnx": report}, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "http" not in text
+    assert "url(" not in text
+    assert text.count("data:image/png;base64,") == 2 * 4
+
+
+def test_no_reports_are_a_page_that_failed(tmp_path: Path) -> None:
+    write_overview({}, tmp_path)
+    assert "Failed: 0 of 0 targets passed" in (tmp_path / "report.html").read_text()
