@@ -72,16 +72,9 @@ def test_an_engine_is_built_without_a_gpu(tmp_path: Path, component: Component) 
     bundle = open_bundle(tmp_path / "bundle")
     entry = bundle.manifest.components[str(component)]
     profile = profile_of(bundle, component, EngineOptions((16, 16), (64, 48)))
-    request = _request(
-        tmp_path,
-        bundle.folder / entry.onnx,
-        profile=profile,
-        timing_cache=str(tmp_path / "timing.cache"),
-    )
-    engine_from_onnx(str(component), request)
+    request = _request(tmp_path, bundle.folder / entry.onnx, profile=profile)
     version = engine_from_onnx(str(component), request)
     assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version)
-    assert Path(request.timing_cache).is_file()  # which the second build read
     assert Path(request.engine).stat().st_size > 1000
 
     record = EngineRecord(
@@ -111,9 +104,9 @@ def test_all_engines_of_a_board_appear_with_records(tmp_path: Path) -> None:
     (bundle.folder / BUILDING).mkdir()
     (bundle.folder / BUILDING / "half").write_bytes(b"of an interrupted build")
     builder = Builder("tensorrt_rtx", "8.6", without_gpu=True)
-    for _ in range(2):  # a second build replaces the first
-        words = list(build_components(bundle, EngineOptions(), builder))
-        assert words == [f"building {name}" for name in bundle.manifest.components]
+    (bundle.folder / "unet/model.engine").write_bytes(b"of an earlier build")
+    words = list(build_components(bundle, EngineOptions(), builder))
+    assert words == [f"building {name}" for name in bundle.manifest.components]
     seen = {path.relative_to(bundle.folder).as_posix() for path in bundle.folder.rglob("*") if path.is_file()}
     assert seen - set(bundle.manifest.files) - {"manifest.json"} == made_on_device(bundle)
     verify_bundle(tmp_path / "bundle")

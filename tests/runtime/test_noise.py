@@ -53,10 +53,10 @@ def test_odd_counts_lose_nothing() -> None:
     assert initial_latent([1], 1, 3, 3).shape == (1, 1, 3, 3)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64])
-def test_a_seed_out_of_range(seed: int) -> None:
+@pytest.mark.parametrize("number", [-1, 2**64])
+def test_a_seed_out_of_range(number: int) -> None:
     with pytest.raises(UsageError, match="--seed: is"):
-        initial_latent([seed], 1, 2, 2)
+        initial_latent([number], 1, 2, 2)
 
 
 @given(st.floats(min_value=2.0**-54, max_value=1.0))
