@@ -22,7 +22,6 @@ from latentc.compiler.stages.transform import Transform
 from latentc.compiler.stages.validate import Validate
 from latentc.compiler.tokenizer_entry import tokenizer_entries
 from latentc.passes.lora_file import lora_file
-from latentc.passes.quantize_int8 import QuantizeInt8
 from latentc.recipes.family import Component
 from latentc.recipes.load import LoadedRecipe
 from latentc.recipes.target import Runtime, Target, target_named
@@ -31,6 +30,7 @@ from latentc.validation.limits import limits_from_recipe
 from latentc.validation.prompts import read_prompts
 
 if TYPE_CHECKING:
+    from latentc.passes.base import Pass
     from latentc.recipes.recipe import Recipe
 
 
@@ -97,7 +97,7 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
         for component in components
     }
     reference = steps.add(Step("reference", _reference(loaded, model, sampling, prompts), {}))
-    needs_calibration = any(isinstance(one, QuantizeInt8) for chain in passes.values() for one in chain)
+    needs_calibration = any(_takes_calibration(chain) for chain in passes.values())
     calibration = (
         {"calibration": steps.add(Step("calibrate", _calibrate(loaded, model, sampling, prompts), {}))}
         if needs_calibration
@@ -148,8 +148,8 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
     return Plan(recipe.name, tuple(steps.made))
 
 
-def _takes_calibration(chain: Sequence[object]) -> bool:
-    return any(isinstance(one, QuantizeInt8) for one in chain)
+def _takes_calibration(chain: Sequence[Pass]) -> bool:
+    return any(one.needs_calibration for one in chain)
 
 
 def _sampling(loaded: LoadedRecipe, model: ModelFolder) -> SamplingOptions:

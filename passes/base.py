@@ -107,6 +107,11 @@ class Pass(ABC):
     def __post_init__(self) -> None:
         check_settings(self.name, self)
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether PassContext.calibration must be given."""
+        return False
+
     def __str__(self) -> str:
         return text_of_options(self.name, self)
 

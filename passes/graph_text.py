@@ -6,8 +6,8 @@
     y = MatMul(x, w)
     output y: float32[B,32]
 
-Weights are shown as numbers that survive a last-bit difference between machines: the Frobenius norm and
-the projection on a fixed wave, relative to it. INT4 codes, indices and booleans are shown by a hash, and
+Weights are shown as numbers that survive a last-bit difference between machines: the Frobenius norm and,
+for float32, the projection on a fixed wave, relative to it. INT4 codes, indices and booleans are shown by a hash, and
 any tensor of few elements whole.
 """
 
@@ -87,6 +87,8 @@ def _tensor_text(tensor: ir.TensorProtocol) -> str:
         return f"{head} #{hashlib.sha256(content).hexdigest()[:8]}"
     wide = values.astype(np.float64).reshape(-1)
     norm = float(np.linalg.norm(wide))
+    if tensor.dtype is not ir.DataType.FLOAT:  # rounded or fitted, where a last bit can turn a direction
+        return f"{head} norm {norm:.2g}"
     wave = np.cos(np.arange(wide.size, dtype=np.float64))
     mix = float(wave @ wide) / norm if norm > 0 else 0.0
     return f"{head} norm {norm:.3g} mix {mix:+.2f}"

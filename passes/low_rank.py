@@ -2,8 +2,8 @@
 
 The branch takes the directions with the largest singular values out of a weight, so that what INT4 has
 to hold is smaller (SVDQuant, arXiv 2411.05007, section 4.2). Like there, it is then refined against the
-quantizer: fit the branch to what INT4 cannot hold, quantize the rest again, keep the best. The weights
-alone decide; no data is needed.
+quantizer: fit the branch to what INT4 cannot hold, quantize the rest again, keep the best. What counts
+is the weight, or, with recorded inputs, what the linear gives for them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ float64: 0.1 s at 1280); beyond, subspace iteration from a fixed start, 1.0005 t
 _OVERSAMPLED = 16
 _ROUNDS = 4
 _WARM_ROUNDS = 2
+_DAMPING = 0.1  # of the mean moment: the best of 0.001, 0.01 and 0.1 on inputs that were not recorded
+_PATIENCE = 1.02  # a refinement may be this much worse and the next one still be the best
 _LEFT_STEP = np.float32(2.0**-7)
 
 
@@ -74,8 +76,15 @@ def largest_rank(K: int, N: int, group: int, branch: BranchType, max_ratio: floa
     )
 
 
-def low_rank_branch(weight: Floats, rank: int, branch: BranchType, group: int, refinements: int) -> Branch:
-    """The branch of ``weight`` [K, N] with the least ‖weight - branch - int4(weight - branch)‖ that was met.
+def low_rank_branch(
+    weight: Floats,
+    rank: int,
+    branch: BranchType,
+    group: int,
+    refinements: int,
+    moments: Floats | None = None,
+) -> Branch:
+    """The branch of ``weight`` [K, N] that was met with the least error of branch + int4(weight - branch).
 
     Args:
         weight: finite.
@@ -83,32 +92,54 @@ def low_rank_branch(weight: Floats, rank: int, branch: BranchType, group: int, r
         branch: how it will be stored.
         group: of the INT4 quantization to come.
         refinements: how often at most the branch is fitted again; it ends early when the error grows.
+        moments: [K, K], the average x xᵀ of what the linear multiplies. With it the error is that of the
+            linear's output, without it that of the weight.
     """
     with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
-        return _refined(weight, rank, branch, group, refinements)
+        return _refined(weight, rank, branch, group, refinements, _damped(moments))
 
 
-def _refined(weight: Floats, rank: int, branch: BranchType, group: int, refinements: int) -> Branch:
-    fitted = _fit(weight, rank, None)
+def _refined(
+    weight: Floats, rank: int, branch: BranchType, group: int, refinements: int, moments: Floats | None
+) -> Branch:
+    # Without data the branch takes the largest directions of the weight first, and so shrinks what INT4
+    # has to hold. With data it does better by beginning as a repair of what INT4 did to the outputs.
+    lost = weight if moments is None else weight - int4_weight(weight, group).floats()
+    fitted = _fit(lost, rank, moments, None)
     best = candidate = _stored(fitted, branch)
     least = np.inf
     for _ in range(refinements + 1 if refinements else 0):
         product = candidate.product()
         held = int4_weight(weight - product, group).floats()
-        error = float(np.linalg.norm(weight - product - held))
-        if error >= least:
+        error = _size(weight - product - held, moments)
+        if error < least:
+            best, least = candidate, error
+        elif error > _PATIENCE * least:
             break
-        best, least = candidate, error
-        fitted = _fit(weight - held, rank, fitted.subspace)
+        fitted = _fit(weight - held, rank, moments, fitted.subspace)
         candidate = _stored(fitted, branch)
     return best
+
+
+def _damped(moments: Floats | None) -> Floats | None:
+    """``moments`` with some of their mean on the diagonal, since a record of inputs is never complete."""
+    if moments is None:
+        return None
+    mean = np.trace(moments) / len(moments)
+    return np.asarray(moments + _DAMPING * mean * np.eye(len(moments)), dtype=np.float32)
+
+
+def _size(error: Floats, moments: Floats | None) -> float:
+    """‖error‖, or the root mean square that it adds to the outputs."""
+    seen = error if moments is None else moments @ error
+    return float(np.sqrt(max(0.0, float(np.vdot(seen, error)))))
 
 
 @dataclass(frozen=True)
 class _Fit:
     """The best approximation of a matrix: right [K, R] and left [R, N], sizes shared out evenly.
 
-    ``subspace`` has orthonormal columns, the shorter side's R vectors first, to start the next fit from.
+    ``subspace`` [N, …] has orthonormal columns, those of left first, to start the next fit from.
     """
 
     right: Floats
@@ -116,43 +147,53 @@ class _Fit:
     subspace: Floats
 
 
-def _fit(matrix: Floats, rank: int, start: Floats | None) -> _Fit:
-    """Fit rank R to ``matrix`` [K, N]; signs are fixed by a positive largest entry in each row of left."""
-    K, N = matrix.shape
-    tall = matrix if K >= N else matrix.T  # [long, short]
-    subspace = _leading(tall, rank, start)
+def _fit(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None) -> _Fit:
+    """Fit rank R to ``matrix`` [K, N]; signs are fixed by a positive largest entry in each row of left.
+
+    The rows of left are the leading right singular vectors of moments^½ · matrix; right is what ``matrix``
+    gives along them. That is the least error with the moments as without, and needs no inverse.
+    """
+    subspace = _leading(matrix, rank, moments, start)
     basis = subspace[:, :rank]
-    scaled = tall @ basis  # [long, R]
-    sizes = np.sqrt(_nonzero(np.linalg.norm(scaled, axis=0)))
-    one, other = scaled / sizes, basis.T * sizes[:, None]
-    right, left = (one, other) if K >= N else (other.T, one.T)
-    right, left = right.astype(np.float32), left.astype(np.float32)
+    along = matrix @ basis
+    sizes = np.sqrt(_nonzero(np.linalg.norm(along, axis=0)))
+    right = (along / sizes).astype(np.float32)
+    left = (basis.T * sizes[:, None]).astype(np.float32)
     peaks = np.take_along_axis(left, np.abs(left).argmax(axis=1)[:, None], axis=1)[:, 0]
     signs = (1 - 2 * (peaks < 0)).astype(np.float32)
     return _Fit(right * signs, left * signs[:, None], subspace)
 
 
-def _leading(tall: Floats, rank: int, start: Floats | None) -> Floats:
-    """Right singular vectors of ``tall`` [long, short] as columns, the ``rank`` leading ones first.
+def _leading(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None) -> Floats:
+    """Right singular vectors of moments^½ · ``matrix`` [K, N] as columns, the ``rank`` leading ones first.
 
     From ``start``, an earlier subspace, few rounds of subspace iteration do: a refinement changes little.
     """
-    short = tall.shape[1]
-    width = min(short, rank + _OVERSAMPLED)
-    if start is None and short <= EXACT_SIDE:
-        wide = tall.astype(np.float64)
-        _, vectors = np.linalg.eigh(wide.T @ wide)
-        return np.ascontiguousarray(vectors[:, ::-1][:, :width], dtype=np.float32)
-    is_cold = start is None
+    K, N = matrix.shape
+    width = min(K, N, rank + _OVERSAMPLED)
+    if start is None and moments is None and min(K, N) <= EXACT_SIDE:
+        return _exact(matrix, width)
+    rounds = _WARM_ROUNDS
     if start is None:
-        start = np.random.default_rng(0).standard_normal((short, width), dtype=np.float32)
-    rounds = _ROUNDS if is_cold else _WARM_ROUNDS
+        rounds = _ROUNDS
+        start = np.random.default_rng(0).standard_normal((N, width), dtype=np.float32)
     subspace = np.linalg.qr(start)[0]
     for _ in range(rounds):
-        subspace = np.linalg.qr(tall.T @ (tall @ subspace))[0]
-    projected = (tall @ subspace).astype(np.float64)
-    _, vectors = np.linalg.eigh(projected.T @ projected)
+        seen = matrix @ subspace
+        subspace = np.linalg.qr(matrix.T @ (seen if moments is None else moments @ seen))[0]
+    seen = (matrix @ subspace).astype(np.float64)
+    _, vectors = np.linalg.eigh(seen.T @ (seen if moments is None else moments @ seen))
     return np.asarray(subspace @ vectors[:, ::-1].astype(np.float32), dtype=np.float32)
+
+
+def _exact(matrix: Floats, width: int) -> Floats:
+    wide = matrix.astype(np.float64)
+    if matrix.shape[0] >= matrix.shape[1]:
+        vectors = np.linalg.eigh(wide.T @ wide)[1][:, ::-1][:, :width]
+    else:
+        across = np.linalg.eigh(wide @ wide.T)[1][:, ::-1][:, :width]
+        vectors = np.linalg.qr(wide.T @ across)[0]
+    return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def _stored(fitted: _Fit, branch: BranchType) -> Branch:

@@ -12,7 +12,6 @@ biases; a step of weights is the largest weight of an output channel / 127.
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,9 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal
-from latentc.passes.model_file import write_model
+from latentc.passes.calibration import read_samples, write_typed
 from latentc.passes.nncf_bridge import ActivationSteps, calibrated_convolutions
 from latentc.passes.options import limits
-from latentc.passes.value_types import infer_types
 from latentc.passes.weights import (
     SPLIT_RANK,
     Array,
@@ -57,6 +55,11 @@ class QuantizeInt8(Pass):
         default=(), metadata=limits(None, None, "names of kernels to leave alone, * matches any text")
     )
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Always: steps of activations are measured."""
+        return True
+
     def requires(self, model: ir.Model) -> None:
         """The graph is float32: nothing has quantized, split or cast it yet."""
         for node in model.graph:
@@ -64,7 +67,7 @@ class QuantizeInt8(Pass):
             if is_int4 or SPLIT_RANK in node.metadata_props:
                 raise PassError(
                     self.name,
-                    f"'{name_of(node.outputs[0])}' is split or quantized to INT4 already, so calibration would see its loss",
+                    f"'{name_of(node.outputs[0])}' is split or quantized to INT4 already",
                     "put quantize-int8 before split-low-rank and quantize-int4",
                 )
         for convolution in find_convolutions(model.graph):
@@ -103,40 +106,15 @@ class QuantizeInt8(Pass):
         return PassResult(model, tuple(changes), tuple(refusals))
 
     def _calibrated(self, model: ir.Model, context: PassContext) -> ActivationSteps:
-        samples = _samples(self.name, context.calibration, [name_of(value) for value in model.graph.inputs])
+        samples = read_samples(self.name, context.calibration, model)
         with tempfile.TemporaryDirectory(prefix="latentc-") as folder:
-            typed = model.clone()
-            infer_types(typed.graph)
-            write_model(typed, Path(folder), keep_types=True)
+            write_typed(model, Path(folder))
             return calibrated_convolutions(Path(folder), samples, self.correct_biases)
 
 
 def _codes_type(node: ir.Node) -> ir.DataType | None:
     tensor = constant(node.inputs[0])
     return None if tensor is None else tensor.dtype
-
-
-def _samples(pass_name: str, folder: Path | None, names: list[str]) -> list[dict[str, Array]]:
-    """The recorded inputs in ``folder``, in the order of their file names."""
-    if folder is None:
-        raise PassError(
-            pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
-        )
-    files = sorted(folder.glob("*.npz"))
-    if not files:
-        raise PassError(str(folder), "holds no calibration data (*.npz)", "build the calibration step again")
-    samples = []
-    for file in files:
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                samples.append({name: arrays[name] for name in names})
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-            raise PassError(
-                str(file),
-                f"is no record of the inputs {', '.join(names)}: {error}",
-                "build the calibration again",
-            ) from error
-    return samples
 
 
 def _quantized(graph: ir.Graph, source: ir.Value, step: float) -> ir.Value:

@@ -8,8 +8,9 @@
 The function stays the same; what is left for quantize-int4 is smaller, so 4 bits lose less of it.
 
 The branch is stored as int8 (or float16) and the rest is computed from what is stored, so that no target
-loses anything of it. INT4 with its steps takes 0.266 of the fp16 bytes in groups of 64, so a rank of 32
-fits into a ratio of 0.30 only from K = N = 960 on (int8); in smaller layers the rank is lowered.
+loses anything of it. Recorded inputs decide which directions count. INT4 with its steps takes 0.266 of the
+fp16 bytes in groups of 64, so a rank of 32 fits into a ratio of 0.30 only from K = N = 960 on (int8); in
+smaller layers the rank is lowered.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
+from latentc.passes.calibration import read_samples, second_moments
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.low_rank import BranchType, arrays_of, branch_bytes, largest_rank, low_rank_branch
 from latentc.passes.options import limits
@@ -33,6 +35,7 @@ from latentc.passes.weights import (
     SPLIT_GROUP,
     SPLIT_RANK,
     Array,
+    Floats,
     JointTensors,
     Linear,
     constant,
@@ -65,6 +68,10 @@ class SplitLowRank(Pass):
     refinements: int = field(
         default=12, metadata=limits(0, 1000, "how often at most a branch is fitted again to INT4's error")
     )
+    calibrated: bool = field(
+        default=True,
+        metadata=limits(None, None, "fit branches to what recorded inputs give, not to the weights alone"),
+    )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
     )
@@ -72,6 +79,11 @@ class SplitLowRank(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """As the option ``calibrated`` says."""
+        return self.calibrated
 
     def requires(self, model: ir.Model) -> None:
         """Linears are MatMul with float [K, N] constants, and the rank fits into each of them."""
@@ -90,7 +102,9 @@ class SplitLowRank(Pass):
         """Give every linear that INT4 will take a branch, unless the bytes do not allow rank 1."""
         changes: list[Change] = []
         refusals: list[Refusal] = []
-        for linear, refusal in list(int4_linears(model.graph, self.group, self.skip)):
+        linears = list(int4_linears(model.graph, self.group, self.skip))
+        moments = self._moments(model, [linear for linear, why in linears if why is None], context)
+        for linear, refusal in linears:
             K, N = linear.shape
             rank = min(self.rank, largest_rank(K, N, self.group, self.branch, self.max_ratio))
             if refusal is not None:
@@ -106,11 +120,28 @@ class SplitLowRank(Pass):
                     )
                 )
             else:
-                self._split(model.graph, linear, rank)
+                self._split(model.graph, linear, rank, moments.get(linear.name))
                 changes.append(Change(linear.name, f"[{K},{N}] to a rest and rank {rank}"))
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _split(self, graph: ir.Graph, linear: Linear, rank: int) -> None:
+    def _moments(self, model: ir.Model, linears: list[Linear], context: PassContext) -> dict[str, Floats]:
+        """By weight: the second moments of what the linears multiply it with; empty when not wanted."""
+        read = {
+            linear.name: [name_of(node.inputs[0]) for node in linear.nodes if node.inputs[0] is not None]
+            for linear in linears
+            if SPLIT_RANK not in linear.nodes[0].metadata_props
+        }
+        if not self.calibrated or not read:
+            return {}
+        samples = read_samples(self.name, context.calibration, model)
+        names = sorted({name for several in read.values() for name in several})
+        found = second_moments(model, names, samples)
+        return {
+            weight: np.mean([found[name] for name in several], axis=0, dtype=np.float32)
+            for weight, several in read.items()
+        }
+
+    def _split(self, graph: ir.Graph, linear: Linear, rank: int, moments: Floats | None) -> None:
         K, N = linear.shape
         source = linear.weight.const_value
         if source is None:
@@ -123,7 +154,7 @@ class SplitLowRank(Pass):
         }
         if self.branch is BranchType.INT8:
             specs |= {"right.steps": (ir.DataType.FLOAT16, (rank,)), "left.step": (ir.DataType.FLOAT16, ())}
-        joint = JointTensors(lambda: self._compute(linear.name, source, rank), specs)
+        joint = JointTensors(lambda: self._compute(linear.name, source, rank, moments), specs)
         rest = joint.tensor("rest")
         rest.meta[ORIGINAL] = source
         replace_initializer(graph, linear.weight, rest)
@@ -159,11 +190,13 @@ class SplitLowRank(Pass):
         graph.insert_before(before, nodes)
         return node.outputs[0]
 
-    def _compute(self, name: str, source: ir.TensorProtocol, rank: int) -> Mapping[str, Array]:
+    def _compute(
+        self, name: str, source: ir.TensorProtocol, rank: int, moments: Floats | None
+    ) -> Mapping[str, Array]:
         weight = read_floats(source)
         if not np.isfinite(weight).all():
             raise PassError(self.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
-        branch = low_rank_branch(weight, rank, self.branch, self.group, self.refinements)
+        branch = low_rank_branch(weight, rank, self.branch, self.group, self.refinements, moments)
         return dict(arrays_of(branch, weight - branch.product()))
 
 

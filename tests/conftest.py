@@ -25,4 +25,4 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(autouse=True)
 def _seeded(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 # for libraries that draw from the global generator
+    np.random.seed(seed)  # for libraries that draw from the global generator

@@ -16,7 +16,7 @@ from latentc.errors import PassError
 from latentc.passes.fuse_lora import FuseLora
 from latentc.recipes.family import Component
 
-PASSES = ("canonicalize", "split-low-rank{rank=8, max_ratio=1.0}", "quantize-int4")
+PASSES = ("canonicalize", "split-low-rank{rank=8, max_ratio=1.0, calibrated=false}", "quantize-int4")
 
 
 def stage(model: Path, passes: tuple[str, ...] = PASSES) -> Transform:

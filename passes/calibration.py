@@ -1,0 +1,98 @@
+"""Calibration: recorded inputs of a component, and what flows into its linears when it runs on them."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from latentc.errors import PassError
+from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, write_model
+from latentc.passes.value_types import infer_types
+from latentc.passes.weights import Array, Floats, name_of
+
+
+def read_samples(pass_name: str, folder: Path | None, model: ir.Model) -> list[dict[str, Array]]:
+    """The recorded inputs of ``model`` in ``folder``, one entry a file, in the order of the files' names.
+
+    Raises:
+        PassError: there is no folder, no file in it, or a file that is no record of these inputs.
+    """
+    if folder is None:
+        raise PassError(
+            pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
+        )
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise PassError(str(folder), "holds no calibration data (*.npz)", "build the calibration step again")
+    names = [name_of(value) for value in model.graph.inputs]
+    samples = []
+    for file in files:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                samples.append({name: arrays[name] for name in names})
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise PassError(
+                str(file),
+                f"is no record of the inputs {', '.join(names)}: {error}",
+                "build the calibration again",
+            ) from error
+    return samples
+
+
+def write_typed(model: ir.Model, folder: Path) -> None:
+    """Write a copy of ``model`` whose every value has its type, for tools that read types from the file."""
+    typed = model.clone()
+    infer_types(typed.graph)
+    write_model(typed, folder, keep_types=True)
+
+
+def second_moments(
+    model: ir.Model, names: Sequence[str], samples: Sequence[Mapping[str, Array]]
+) -> dict[str, Floats]:
+    """Run ``model`` on ``samples`` and average x xᵀ over all rows x of each value in ``names``.
+
+    Args:
+        model: float32, as far as the named values reach.
+        names: values whose last axis is K.
+        samples: inputs by name.
+
+    Returns:
+        [K, K] float32 by name. The computation is single-threaded, so it repeats to the last bit.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    sums: dict[str, Floats] = {}
+    rows = dict.fromkeys(names, 0)
+    with tempfile.TemporaryDirectory(prefix="latentc-") as place:
+        folder = Path(place)
+        write_model(model, folder)
+        proto = onnx.load(folder / GRAPH_FILE, load_external_data=False)
+        outputs = {value.name for value in proto.graph.output}
+        for name in names:
+            if name not in outputs and name not in {value.name for value in proto.graph.input}:
+                proto.graph.output.append(
+                    onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+                )
+        (folder / GRAPH_FILE).write_bytes(proto.SerializeToString())
+        session = onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
+        asked = [name for name in names if name not in samples[0]]
+        for sample in samples:
+            seen = dict(zip(asked, session.run(asked, dict(sample)), strict=True)) if asked else {}
+            for name in names:
+                values = np.asarray(seen.get(name, sample.get(name)), dtype=np.float32)
+                flat = values.reshape(-1, values.shape[-1])
+                sums[name] = sums.get(name, np.float32(0)) + flat.T @ flat
+                rows[name] += len(flat)
+        (folder / DATA_FILE).unlink()
+    return {name: sums[name] / np.float32(max(1, rows[name])) for name in names}
