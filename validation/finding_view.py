@@ -12,6 +12,8 @@ from latentc.validation.metric import METRICS, Direction, Metric
 from latentc.validation.report import Report
 from latentc.validation.table_view import duration, megabytes
 
+PICTURE_TIME = "One picture"
+
 _CHANGE = "_change"
 _SUBJECTS = {
     "text_encoder": "Text encoder",
@@ -109,7 +111,7 @@ def score_cards(report: Report) -> tuple[CardView, ...]:
         if timing.name == "one picture":
             number, _, unit = duration(timing.seconds).partition(" ")
             cards.append(
-                CardView("One picture", number, unit, report.environment.get("machine", ""), "measured")
+                CardView(PICTURE_TIME, number, unit, report.environment.get("machine", ""), "measured")
             )
     return tuple(cards)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from latentc.runtime.picture import load_picture
 from latentc.validation.embedded_picture import data_uri
 from latentc.validation.finding import with_unit
-from latentc.validation.finding_view import score_cards
+from latentc.validation.finding_view import PICTURE_TIME, score_cards
 from latentc.validation.report import PictureRow, Report
 from latentc.validation.table_view import megabytes
 
@@ -56,7 +56,12 @@ class DrawnRow:
 
 def target_view(report: Report, page: str) -> TargetView:
     """The card of ``report``, whose own page is at ``page``."""
-    figures = [(card.label, f"{card.value} {card.unit}".strip()) for card in score_cards(report)]
+    stand_in = bool(report.execution.stand_in)
+    figures = [
+        (card.label, f"{card.value} {card.unit}".strip())
+        for card in score_cards(report)
+        if not (stand_in and card.label == PICTURE_TIME)  # this CPU's time says nothing about the target
+    ]
     fp16_bytes = sum(row.fp16_bytes for row in report.sizes)
     weight_bytes = sum(row.bundle_bytes for row in report.sizes)
     shares = (
@@ -69,7 +74,7 @@ def target_view(report: Report, page: str) -> TargetView:
         passed=report.passed,
         verdict=report.verdict(),
         page=page,
-        stand_in=bool(report.execution.stand_in),
+        stand_in=stand_in,
         simulated=bool(report.execution.simulated),
         executes=report.execution.executes,
         figures=tuple((label, shares.get(label, value)) for label, value in figures),

@@ -33,4 +33,5 @@ def test_a_card(tmp_path: Path) -> None:
     view = target_view(made_report(tmp_path, 4, 60, "rtx", stand_in="ONNX ran"), "rtx/report.html")
     assert (view.target, view.passed, view.page, view.stand_in) == ("rtx", False, "rtx/report.html", True)
     assert dict(view.figures)["Weights"] == "8.75 MB, 40% of fp16"
+    assert "One picture" not in dict(view.figures)  # measured on a stand-in
     assert view.broken
