@@ -30,14 +30,10 @@ WHEELS = ("onnxruntime==1.31.1", "numpy", "tokenizers", "pillow", "typer")
 # qemu 7.2, which Debian 12 itself has, crashes on onnxruntime from 1.28 on; 10.0 of its backports does not
 # (both measured).
 QEMU = "qemu-user/bookworm-backports"
-QEMU_SOURCE = (
-    "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
-    "http://deb.debian.org/debian bookworm-backports main"
-)
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64")
 SUITE = "bookworm"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PYTHON = "3.11"
-MIRROR = "http://deb.debian.org/debian"
 PACKAGES = "python3,libstdc++6,libgomp1"
 
 # Two processors sum floats in different orders. A wrong kernel or byte order gives 10 to 20 dB.
@@ -84,7 +80,8 @@ def emulator(cache: Path) -> Path:
     if not unpacked.is_dir():
         apt = cache / "apt"
         (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        (apt / "sources.list").write_text(f"{QEMU_SOURCE}\n", encoding="utf-8")
+        source = f"deb [signed-by={KEYRING}] {mirror()} {SUITE}-backports main\n"
+        (apt / "sources.list").write_text(source, encoding="utf-8")
         settings = {
             "Dir::Etc::sourcelist": apt / "sources.list",
             "Dir::Etc::sourceparts": "-",
@@ -101,6 +98,19 @@ def emulator(cache: Path) -> Path:
     return unpacked / "usr/bin/qemu-aarch64"
 
 
+def mirror() -> str:
+    """Where this machine's own Debian packages come from."""
+    sites = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(SITE)", "Identifier: Packages"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    if not sites:
+        raise SystemExit("apt knows no packages yet: apt-get update")
+    return sites[0]
+
+
 def debian_root(cache: Path) -> Path:
     """A Debian arm64 root under ``cache``, laid out without running anything of it."""
     root = cache / "root"
@@ -112,7 +122,7 @@ def debian_root(cache: Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     cache.mkdir(parents=True, exist_ok=True)
     first_stage = ["debootstrap", "--foreign", "--arch=arm64", "--variant=minbase", f"--include={PACKAGES}"]
-    subprocess.run([*first_stage, SUITE, str(part), MIRROR], check=True)
+    subprocess.run([*first_stage, SUITE, str(part), mirror()], check=True)
     # The second stage would run arm64 programs in a chroot; to unpack is all that Python needs.
     for package in sorted((part / "var/cache/apt/archives").glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(package), str(part)], check=True)
