@@ -71,6 +71,9 @@ def _result_type(node: ir.Node, index: int) -> ir.DataType | None:
     if node.op_type == "ConstantOfShape":
         fill = node.attributes.get("value")
         return ir.DataType.FLOAT if fill is None else fill.as_tensor().dtype
+    if node.op_type == "QuantizeLinear" and (len(node.inputs) < 3 or node.inputs[2] is None):
+        # without a zero point the attribute says it, and without that the definition: uint8
+        return ir.DataType(node.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8.value)
     result = _formal(node, "outputs", index + 1)[index]
     if len(result.types) == 1:
         return _DTYPES.get(next(iter(result.types)))
