@@ -222,7 +222,7 @@ def _see(pixels: Array, behind: Array, contrast: Array, area: Mask, background: 
     extent = max(right - left, bottom - top) / 2
     shape, overlap = _fit(cover, x, y, extent)
     return Seen(
-        size=_size(extent / side),
+        size=_size(extent / side / _box(shape)[2]),
         colour=colour,
         shape=shape if overlap >= _LEAST_OVERLAP else None,
         x=x / side,
@@ -233,12 +233,12 @@ def _see(pixels: Array, behind: Array, contrast: Array, area: Mask, background: 
     )
 
 
-def _size(extent: float) -> Size | None:
-    """Small or large, with the border halfway; nothing a third off either."""
+def _size(radius: float) -> Size | None:
+    """Small or large, with the border halfway; nothing that is a third off either."""
     small, large = RADII[Size.SMALL], RADII[Size.LARGE]
-    if not 0.67 * small <= extent <= 1.33 * large:
+    if not 0.67 * small <= radius <= 1.33 * large:
         return None
-    return Size.SMALL if extent < (small + large) / 2 else Size.LARGE
+    return Size.SMALL if radius < (small + large) / 2 else Size.LARGE
 
 
 def _ends(profile: Array) -> tuple[float, float]:

@@ -34,7 +34,7 @@ BACKGROUNDS: dict[Background, tuple[int, int, int]] = {
     Background.BLACK: (15, 15, 15),
     Background.BROWN: (95, 60, 30),
 }
-RADII: dict[Size, float] = {Size.SMALL: 0.12, Size.LARGE: 0.20}
+RADII: dict[Size, float] = {Size.SMALL: 0.14, Size.LARGE: 0.20}
 """Half of a thing's extent, as a share of the picture's side."""
 
 OUTLINE = 0.03

@@ -1,10 +1,10 @@
 """Train the demo models one after the other, from a seed or from the saved weights.
 
-    python -m latentc.recipes.shapes.train                     # everything, about four hours on two cores
+    python -m latentc.recipes.shapes.train                     # everything, about three hours
     python -m latentc.recipes.shapes.train sd flux --from-weights
 
-A stage that was cut off goes on from its last saved state; a finished stage is not trained again
-until its files in the work folder are deleted. Progress goes to stderr.
+A stage that was cut off goes on from its last saved state in the work folder; to begin anew, give an
+empty one with --work. Progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from latentc.recipes.shapes.train.train_lcm_lora import train_lcm_lora
 from latentc.recipes.shapes.train.train_sd import Denoiser
 from latentc.recipes.shapes.train.train_style_lora import save_lora, train_style_lora
 from latentc.recipes.shapes.train.train_text import make_clip_text, make_t5, train_text
-from latentc.recipes.shapes.train.train_vae import train_vae
+from latentc.recipes.shapes.train.train_vae import refine_decoder, train_vae
 from latentc.recipes.shapes.train.vocabulary import clip_tokenizer, t5_tokenizer
 
 DEFAULT_STEPS = {
     "text": 1000,
-    "vae": 9000,
-    "clip": 4000,
-    "sd": 8000,
+    "vae": 4000,
+    "clip": 2000,
+    "sd": 4000,
     "flux": 8000,
-    "style-lora": 900,
-    "lcm-lora": 900,
+    "style-lora": 600,
+    "lcm-lora": 600,
 }
 
 
@@ -80,8 +80,14 @@ class Workshop:
 
     def clip_text(self) -> tuple[CLIPTextModel, CLIPTokenizer]:
         """The text tower that knows the grammar, and its tokenizer."""
-        folder = self.work / "clip_text"
-        return CLIPTextModel.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder)
+        own, finished = self.work / "clip_text", self.weights / "shapes-sd"
+        trained_here = own.exists() and not self.from_weights
+        return (
+            CLIPTextModel.from_pretrained(
+                own if trained_here else finished / "text_encoder", dtype=torch.float32
+            ),
+            CLIPTokenizer.from_pretrained(own if trained_here else finished / "tokenizer"),
+        )
 
 
 def run_text(shop: Workshop) -> None:
@@ -95,7 +101,9 @@ def run_text(shop: Workshop) -> None:
 
 def run_vae(shop: Workshop) -> None:
     """Autoencoder."""
-    train_vae(shop.work / "vae.pt", shop.steps_of("vae"), shop.seed).save_pretrained(shop.work / "vae")
+    vae = train_vae(shop.work / "vae.pt", shop.steps_of("vae"), shop.seed)
+    refine_decoder(vae, shop.steps_of("vae"), shop.seed, shop.work / "vae_refining")
+    vae.save_pretrained(shop.work / "vae")
 
 
 def run_clip(shop: Workshop) -> None:

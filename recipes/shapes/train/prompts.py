@@ -13,8 +13,8 @@ from latentc.recipes.shapes.caption import caption
 from latentc.recipes.shapes.scene import Background, Colour, Position, Relation, Scene, Shape, Size
 from latentc.recipes.shapes.train.vocabulary import MAX_TOKENS
 
-PARAPHRASES = 6
-"""How many seeds of each scene's caption are in the table; seed 0 is the plain one."""
+PARAPHRASES = (0, 1, 4, 15)
+"""Seeds of the captions in the table: with them every form of the grammar occurs once for two things."""
 
 SLOTS = {
     "background": len(Background),
@@ -37,7 +37,7 @@ class PromptTable:
     """Tokens of every paraphrase of every scene.
 
     Args:
-        tokens: [scenes, PARAPHRASES, T] int16.
+        tokens: [scenes, paraphrases, T] int16.
     """
 
     tokens: torch.Tensor
@@ -46,7 +46,7 @@ class PromptTable:
         self, rows: np.ndarray[tuple[int], np.dtype[np.int64]], rng: np.random.Generator
     ) -> torch.Tensor:
         """Tokens of one random paraphrase of each row's scene: [B, T] int64."""
-        which = torch.from_numpy(rng.integers(0, PARAPHRASES, len(rows)))
+        which = torch.from_numpy(rng.integers(0, len(PARAPHRASES), len(rows)))
         return self.tokens[torch.from_numpy(rows), which].long()
 
 
@@ -63,7 +63,7 @@ def prompt_table(tokenizer: PreTrainedTokenizerBase, scenes: Sequence[Scene]) ->
     """Tokenize all paraphrases of ``scenes``."""
     columns = [
         tokenize(tokenizer, [caption(scene, seed) for scene in scenes]).to(torch.int16)
-        for seed in range(PARAPHRASES)
+        for seed in PARAPHRASES
     ]
     return PromptTable(torch.stack(columns, dim=1))
 

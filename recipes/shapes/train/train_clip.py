@@ -37,14 +37,14 @@ from latentc.recipes.shapes.scene import (
 from latentc.recipes.shapes.train.pictures import draw_scenes, render_all
 from latentc.recipes.shapes.train.pipelines import replace_folder, save_tokenizer
 from latentc.recipes.shapes.train.progress import Progress, learning_rate
-from latentc.recipes.shapes.train.prompts import SLOTS, labels, tokenize
+from latentc.recipes.shapes.train.prompts import PARAPHRASES, SLOTS, labels, tokenize
 from latentc.recipes.shapes.train.train_sd import save_whole
 from latentc.recipes.shapes.train.train_text import WIDTH, clip_text_config
 
 Choice = TypeVar("Choice")
 
-PAIRS = 48
-POOL_PAIRS = 10_000
+PAIRS = 32
+POOL_PAIRS = 6_000
 
 
 def make_clip(tokenizer: CLIPTokenizer, text: CLIPTextModel) -> CLIPModel:
@@ -110,7 +110,7 @@ def train_clip(model: CLIPModel, tokenizer: CLIPTokenizer, state_file: Path, ste
     scenes = _pairs(rng)
     pictures = torch.from_numpy(render_all(scenes, rng.integers(1, 1 << 30, len(scenes)).tolist()))
     tokens = torch.stack(
-        [tokenize(tokenizer, [caption(scene, variant) for scene in scenes]) for variant in range(3)]
+        [tokenize(tokenizer, [caption(scene, variant) for scene in scenes]) for variant in PARAPHRASES]
     )
     wanted = labels(scenes)
     heads = nn.ModuleList(nn.Linear(WIDTH, choices) for choices in SLOTS.values())
@@ -139,7 +139,7 @@ def train_clip(model: CLIPModel, tokenizer: CLIPTokenizer, state_file: Path, ste
         rows = torch.from_numpy(np.concatenate([2 * pairs, 2 * pairs + 1]))
         pixels = pictures[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
         with torch.autocast("cpu", torch.bfloat16):
-            out = model(input_ids=tokens[step % 3, rows], pixel_values=pixels)
+            out = model(input_ids=tokens[step % len(PARAPHRASES), rows], pixel_values=pixels)
             read = [head(out.vision_model_output.pooler_output) for head in heads]
         matched = torch.arange(len(rows))
         logits = out.logits_per_image.float()

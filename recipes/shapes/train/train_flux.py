@@ -15,7 +15,13 @@ from latentc.recipes.shapes.scene import scenes_for_training
 from latentc.recipes.shapes.train.latents import LatentStore
 from latentc.recipes.shapes.train.progress import Progress, learning_rate
 from latentc.recipes.shapes.train.prompts import prompt_table
-from latentc.recipes.shapes.train.train_sd import BATCH, SAVE_EVERY_STEPS, save_whole, update_average
+from latentc.recipes.shapes.train.train_sd import (
+    BATCH,
+    SAVE_EVERY_STEPS,
+    TEXT_FACTOR,
+    save_whole,
+    update_average,
+)
 from latentc.recipes.shapes.train.train_text import WIDTH
 from latentc.recipes.shapes.train.train_vae import LATENT_CHANNELS
 from latentc.recipes.shapes.train.vocabulary import MAX_TOKENS
@@ -46,7 +52,7 @@ def make_scheduler() -> FlowMatchEulerDiscreteScheduler:
 
 
 class FlowDenoiser(nn.Module):
-    """Transformer and T5, which are trained together, and the CLIP tower, which stays as it is."""
+    """The three parts that are trained together; the text towers already know the grammar."""
 
     def __init__(self, transformer: FluxTransformer2DModel, clip: CLIPTextModel, t5: T5EncoderModel) -> None:
         super().__init__()
@@ -60,8 +66,7 @@ class FlowDenoiser(nn.Module):
         self, noisy: torch.Tensor, times: torch.Tensor, clip_tokens: torch.Tensor, t5_tokens: torch.Tensor
     ) -> torch.Tensor:
         """Flow [B, 16, 4C] for packed latents ``noisy`` at ``times`` [B] in (0, 1)."""
-        with torch.no_grad():
-            pooled = self.clip(clip_tokens).pooler_output
+        pooled = self.clip(clip_tokens).pooler_output
         flow: torch.Tensor = self.transformer(
             hidden_states=noisy,
             encoder_hidden_states=self.t5(t5_tokens).last_hidden_state,
@@ -107,7 +112,7 @@ def train_flux(
     clip_table, t5_table = prompt_table(clip_tokenizer, scenes), prompt_table(t5_tokenizer, scenes)
     groups = [
         {"params": list(denoiser.transformer.parameters()), "factor": 1.0},
-        {"params": list(denoiser.t5.parameters()), "factor": 0.2},
+        {"params": [*denoiser.t5.parameters(), *denoiser.clip.parameters()], "factor": TEXT_FACTOR},
     ]
     optimizer = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-2)
     average = {name: value.clone() for name, value in denoiser.state_dict().items()}
@@ -148,7 +153,7 @@ def train_flux(
 
 
 def draw_flow_times(count: int, rng: np.random.Generator) -> torch.Tensor:
-    """Noise shares [B] float32 in (0, 1): a third even, the rest logit-normal leaning to noise."""
-    leaning = 1 / (1 + np.exp(-(0.6 + 1.0 * rng.standard_normal(count))))
-    mixed = np.where(rng.random(count) < 0.34, rng.random(count), leaning)
+    """Noise shares [B] float32 in (0, 1): half of them even, half logit-normal."""
+    leaning = 1 / (1 + np.exp(-rng.standard_normal(count)))
+    mixed = np.where(rng.random(count) < 0.5, rng.random(count), leaning)
     return torch.from_numpy(mixed.astype(np.float32).clip(1e-4, 1.0))

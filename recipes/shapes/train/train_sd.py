@@ -20,6 +20,8 @@ from latentc.recipes.shapes.train.train_vae import LATENT_CHANNELS
 
 BATCH = 32
 CAPTION_DROPOUT = 0.1
+TEXT_FACTOR = 0.5
+"""Learning rate of the text towers in parts of the denoiser's."""
 SAVE_EVERY_STEPS = 200
 
 
@@ -60,7 +62,7 @@ def make_scheduler() -> DDIMScheduler:
 
 
 class Denoiser(nn.Module):
-    """The UNet and its text tower; the tower already knows the grammar and stays as it is."""
+    """The two parts that are trained together; the text tower already knows the grammar."""
 
     def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
         super().__init__()
@@ -69,8 +71,7 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Velocity [B, C, h, w] for latents ``noisy`` at ``times`` [B] under ``tokens`` [B, T]."""
-        with torch.no_grad():
-            states = self.text(tokens).last_hidden_state
+        states = self.text(tokens).last_hidden_state
         velocity: torch.Tensor = self.unet(noisy, times, states).sample
         return velocity
 
@@ -91,9 +92,11 @@ def train_sd(
     table = prompt_table(tokenizer, scenes_for_training())
     empty = tokenize(tokenizer, [""])[0]
     alphas = make_scheduler().alphas_cumprod
-    optimizer = torch.optim.AdamW(
-        denoiser.unet.parameters(), lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-2
-    )
+    groups = [
+        {"params": list(denoiser.unet.parameters()), "factor": 1.0},
+        {"params": list(denoiser.text.parameters()), "factor": TEXT_FACTOR},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-2)
     average = {name: value.clone() for name, value in denoiser.state_dict().items()}
     first_step = 0
     if state_file.exists():
@@ -106,7 +109,7 @@ def train_sd(
     running = 0.0
     for step in range(first_step, steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak_rate)
+            group["lr"] = group["factor"] * learning_rate(step, steps, peak_rate)
         latents, rows = store.draw(BATCH, rng)
         tokens = table.draw(rows, rng)
         tokens[torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)] = empty

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from latentc.recipes.shapes import scene as scene_module
 from latentc.recipes.shapes.caption import caption
 from latentc.recipes.shapes.read import read, shows
 from latentc.recipes.shapes.render import Style
 from latentc.recipes.shapes.scene import scenes_held_out
-
-torch = pytest.importorskip("torch")
 
 WEIGHTS = Path(scene_module.__file__).resolve().parent / "weights"
 SIZE_LIMIT_BYTES = 40 * 10**6
@@ -157,9 +156,7 @@ def test_clip_prefers_the_true_caption() -> None:
     model = CLIPModel.from_pretrained(WEIGHTS / "shapes-clip", dtype=torch.float32)
     processor = CLIPProcessor.from_pretrained(WEIGHTS / "shapes-clip")
     pictures = [render(scene, seed + 1) for seed, scene in enumerate(HELD_OUT)]
-    batch = processor(
-        text=PROMPTS, images=pictures, padding="max_length", max_length=24, return_tensors="pt"
-    )
+    batch = processor(text=PROMPTS, images=pictures, padding="max_length", max_length=24, return_tensors="pt")
     with torch.no_grad():
         best = model(input_ids=batch.input_ids, pixel_values=batch.pixel_values).logits_per_image.argmax(1)
     assert (best == torch.arange(len(HELD_OUT))).float().mean() >= 0.9
