@@ -69,6 +69,9 @@ def _quantizer_complaints(node: ir.Node) -> Iterator[tuple[str, str]]:
     zero_point = _constant(node.inputs[2]) if len(node.inputs) > 2 else None
     stored = (tensor if node.op_type == "DequantizeLinear" else None) or zero_point
     dtype = stored.dtype if stored is not None else None
+    if node.op_type == "QuantizeLinear" and zero_point is None:
+        # ONNX means uint8 when nothing says otherwise, TensorRT means int8
+        dtype = ir.DataType(node.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8.value)
     if dtype is not None and dtype.name in _FOUR_BITS_OR_LESS:
         yield f"{dtype.name} is read by no TensorRT, which has INT4 only", "quantize with quantize-int4"
     elif dtype is not None and dtype not in (ir.DataType.INT4, ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN):

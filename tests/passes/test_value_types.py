@@ -38,15 +38,19 @@ def test_quantizer_with_a_zero_point() -> None:
     assert node.outputs[0].dtype is ir.DataType.INT8
 
 
-def test_cast_and_shape_and_the_rest() -> None:
+@pytest.mark.parametrize(
+    ("operator", "attributes", "wanted"),
+    [
+        ("Cast", {"to": ir.DataType.FLOAT.value}, ir.DataType.FLOAT),
+        ("Shape", {}, ir.DataType.INT64),
+        ("Sigmoid", {}, ir.DataType.FLOAT16),
+    ],
+)
+def test_other_operators(operator: str, attributes: dict[str, int], wanted: ir.DataType) -> None:
     x = value("x", ir.DataType.FLOAT16)
-    for node, wanted in (
-        (ir.node("Cast", [x], attributes={"to": ir.DataType.FLOAT.value}), ir.DataType.FLOAT),
-        (ir.node("Shape", [x]), ir.DataType.INT64),
-        (ir.node("Sigmoid", [x]), ir.DataType.FLOAT16),
-    ):
-        infer_types(graph_of(node, x))
-        assert node.outputs[0].dtype is wanted
+    node = ir.node(operator, [x], attributes=attributes)
+    infer_types(graph_of(node, x))
+    assert node.outputs[0].dtype is wanted
 
 
 def test_what_does_not_follow() -> None:

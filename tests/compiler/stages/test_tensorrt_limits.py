@@ -83,6 +83,16 @@ def test_unsigned_bytes() -> None:
     )
 
 
+def test_quantizer_that_means_something_else_to_tensorrt() -> None:
+    proto = small_component()
+    del node_named(proto, "latent.codes").input[2]
+    assert "unet: latent.codes: UINT8 cannot be dequantized by TensorRT" in refusal(proto)
+    node_named(proto, "latent.codes").attribute.append(
+        helper.make_attribute("output_dtype", onnx.TensorProto.INT8)
+    )
+    check_for_tensorrt(ir.from_proto(proto), TARGET, "unet")
+
+
 def test_int32_bias() -> None:
     proto = small_component()
     proto.graph.initializer.append(numpy_helper.from_array(np.zeros(16, np.int32), "conv.bias.codes"))
