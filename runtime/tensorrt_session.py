@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from latentc.runtime.onnxruntime_session import widened
 from latentc.runtime.session import Array, check_names, component_entry
 
 PACKAGES: Mapping[Runtime, str] = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
+SizeRange: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...]]"
+"""The smallest and the largest shape of an input."""
 _EXTRAS: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 
 
@@ -84,6 +86,10 @@ class TensorrtSession:
         is_input = {name: self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT for name in names}
         self._inputs = {name: self._dtype(name) for name in names if is_input[name]}
         self._outputs = {name: self._dtype(name) for name in names if not is_input[name]}
+        self._profiles = tuple(
+            {name: self._sizes(name, index) for name in self._inputs}
+            for index in range(self._engine.num_optimization_profiles)
+        )
         self._buffers: dict[str, tuple[int, int]] = {}
 
     @property
@@ -102,14 +108,14 @@ class TensorrtSession:
             raise TargetError(self._component, "the session is closed")
         check_names(self._component, self.input_names, inputs)
         fed = {name: np.ascontiguousarray(inputs[name], dtype=dtype) for name, dtype in self._inputs.items()}
+        profile = profile_for(self._component, self._profiles, {name: fed[name].shape for name in fed})
+        if profile != self._context.active_optimization_profile:
+            if not self._context.set_optimization_profile_async(profile, self._device.stream):
+                raise self._failure(f"cannot switch to profile {profile}")
+            self._device.wait()
         for name, array in fed.items():
             if not self._context.set_input_shape(name, array.shape):
-                low, _, high = self._engine.get_tensor_profile_shape(name, 0)
-                raise TargetError(
-                    self._component,
-                    f"the engine takes '{name}' from {list(low)} to {list(high)}, given {list(array.shape)}",
-                    "ask for another height or width, or build the engine for that size",
-                )
+                raise self._failure(f"does not take '{name}' as {list(array.shape)}")
             self._device.upload(self._bound(name, array.nbytes), array)
         results = {}
         for name, dtype in self._outputs.items():
@@ -147,6 +153,10 @@ class TensorrtSession:
         self._context.set_tensor_address(name, address)
         return address
 
+    def _sizes(self, name: str, profile: int) -> SizeRange:
+        low, _, high = self._engine.get_tensor_profile_shape(name, profile)
+        return tuple(low), tuple(high)
+
     def _dtype(self, name: str) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(self._library.nptype(self._engine.get_tensor_dtype(name)))
         return dtype
@@ -158,6 +168,35 @@ class TensorrtSession:
             f"{self._library.__name__} {self._library.__version__} {words}: {reason}",
             "run 'latentc engine build' again on this board, with this version of the library",
         )
+
+
+def profile_for(
+    component: str, profiles: Sequence[Mapping[str, SizeRange]], shapes: Mapping[str, tuple[int, ...]]
+) -> int:
+    """The index of the first of an engine's profiles that takes ``shapes``.
+
+    An engine made for exact shapes has a profile for each; one made for a range has one profile.
+
+    Raises:
+        TargetError: none does.
+    """
+    misfits = []
+    for index, profile in enumerate(profiles):
+        wrong = next((name for name, shape in shapes.items() if not _within(shape, profile[name])), None)
+        if wrong is None:
+            return index
+        misfits.append((wrong, profile[wrong]))
+    name, (low, high) = misfits[0] if misfits else (next(iter(shapes)), ((), ()))
+    raise TargetError(
+        component,
+        f"the engine takes '{name}' from {list(low)} to {list(high)}, given {list(shapes[name])}",
+        "ask for another height or width, or build the engine for that size",
+    )
+
+
+def _within(shape: tuple[int, ...], sizes: SizeRange) -> bool:
+    low, high = sizes
+    return len(shape) == len(low) and all(a <= size <= b for a, size, b in zip(low, shape, high, strict=True))
 
 
 def open_tensorrt(bundle: Bundle, component: Component) -> TensorrtSession:

@@ -16,7 +16,12 @@ from latentc.runtime.bundle import open_bundle
 from latentc.runtime.cuda_memory import CudaDevice
 from latentc.runtime.engine import EngineOptions, EngineRequest, engine_from_onnx, profile_of
 from latentc.runtime.session import open_session
-from latentc.runtime.tensorrt_session import TensorrtSession, collecting_logger, import_tensorrt
+from latentc.runtime.tensorrt_session import (
+    TensorrtSession,
+    collecting_logger,
+    import_tensorrt,
+    profile_for,
+)
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +42,27 @@ def test_the_logger_keeps_errors_and_warnings() -> None:
     for level, text in ((severity.ERROR, "bad"), (severity.WARNING, "odd"), (severity.INFO, "fine")):
         logger.log(level, text)
     assert messages == ["error: bad", "warning: odd"]
+
+
+def test_the_first_profile_that_fits_is_taken() -> None:
+    two, one = ((2, 4, 8, 8), (2, 4, 8, 8)), ((1, 4, 8, 8), (1, 4, 8, 8))
+    profiles = [{"latent": two}, {"latent": one}]
+    assert profile_for("unet", profiles, {"latent": (2, 4, 8, 8)}) == 0
+    assert profile_for("unet", profiles, {"latent": (1, 4, 8, 8)}) == 1
+    assert profile_for("unet", [{"latent": ((1, 4, 8, 8), (2, 4, 16, 16))}], {"latent": (2, 4, 12, 8)}) == 0
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 8, 8), (2, 4, 8, 16), (2, 4, 8)])
+def test_no_profile_fits(shape: tuple[int, ...]) -> None:
+    exact = ((2, 4, 8, 8), (2, 4, 8, 8))
+    with pytest.raises(TargetError) as caught:
+        profile_for(
+            "unet", [{"timestep": ((2,), (2,)), "latent": exact}], {"timestep": (2,), "latent": shape}
+        )
+    assert str(caught.value) == (
+        f"unet: the engine takes 'latent' from [2, 4, 8, 8] to [2, 4, 8, 8], given {list(shape)}\n"
+        "fix: ask for another height or width, or build the engine for that size"
+    )
 
 
 @pytest.mark.gpu
