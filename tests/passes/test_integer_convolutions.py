@@ -23,7 +23,8 @@ def test_the_numbers_are_those_of_the_rounded_floats(tmp_path: Path) -> None:
     feeds = inputs_of(model, {"B": 2, "h": 6, "w": 6}, seed=1)
     write_model(model, tmp_path / "before")
     write_model(result.model, tmp_path / "after")
-    (before,), (after,) = run_folder(tmp_path / "before", feeds), run_folder(tmp_path / "after", feeds)
+    (before,) = (y.astype(np.float32) for y in run_folder(tmp_path / "before", feeds))
+    (after,) = (y.astype(np.float32) for y in run_folder(tmp_path / "after", feeds))
     # sums of at most 144 products of 8-bit codes are exact in both; what is left is one rounding of float32
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5 * float(np.abs(before).max()))
 
