@@ -111,6 +111,9 @@ class _Rewrite:
 
     def retype(self, node: ir.Node, dtype: ir.DataType) -> bool:
         """Let ``node`` compute in ``dtype``; True when something about it is float16 now."""
+        first = node.inputs[0] if node.op_type == "Cast" else None
+        if first is not None and first.dtype is _LOW and first not in self._was_float:
+            return False  # the edge of an island already
         is_low = False
         for index, value in enumerate(node.inputs):
             if value is not None and value in self._was_float:
@@ -126,7 +129,7 @@ class _Rewrite:
             node.attributes["value"] = ir.AttrTensor("value", ir.tensor(fill))
         for value in node.outputs:
             if value in self._was_float:
-                value.dtype = dtype
+                value.type = ir.TensorType(dtype)  # clones share the type object, so it is never changed
                 is_low = is_low or dtype is _LOW
         return is_low
 

@@ -7,8 +7,8 @@
     output y: float32[B,32]
 
 Weights are shown as numbers that survive a last-bit difference between machines: the Frobenius norm and,
-for float32, the projection on a fixed wave, relative to it. INT4 codes, indices and booleans are shown by a hash, and
-any tensor of few elements whole.
+for float32, the projection on a fixed wave, relative to it. INT4 codes, indices and booleans are shown by
+a hash, and any tensor of few elements whole.
 """
 
 from __future__ import annotations

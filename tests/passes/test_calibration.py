@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.passes.graphs import inputs_of, model_of
+
+from latentc.errors import PassError
+from latentc.passes.calibration import read_samples, second_moments
+
+GRAPH = """g (float[B,T,8] x) => (float[B,T,6] y) <float[8,7] w, float[7,6] v> {
+    inner = MatMul (x, w)
+    y = MatMul (inner, v) }"""
+
+
+def test_moments_are_the_average_of_outer_products() -> None:
+    model = model_of(GRAPH)
+    samples = [inputs_of(model, {"B": 2, "T": length}, length) for length in (3, 5)]
+    found = second_moments(model, ["x", "inner", "y"], samples)
+    rows = np.concatenate([sample["x"].reshape(-1, 8) for sample in samples]).astype(np.float64)
+    w, v = (model.graph.initializers[name].const_value for name in ("w", "v"))
+    assert w is not None
+    assert v is not None
+    inner = rows @ np.asarray(w.numpy())
+    y = inner @ np.asarray(v.numpy())
+    for name, seen in (("x", rows), ("inner", inner), ("y", y)):
+        np.testing.assert_allclose(found[name], seen.T @ seen / 16, atol=1e-4)  # float32 sums of 16 rows
+
+
+def test_samples_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    model = model_of(GRAPH)
+    for index in (1, 0):
+        np.savez(tmp_path / f"{index:04d}.npz", x=np.full((1, 1, 8), index, np.float32))
+    assert [float(sample["x"][0, 0, 0]) for sample in read_samples("some-pass", tmp_path, model)] == [
+        0.0,
+        1.0,
+    ]
+
+
+def test_a_record_of_other_inputs_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "0000.npz", z=np.zeros(1))
+    with pytest.raises(PassError) as caught:
+        read_samples("some-pass", tmp_path, model_of(GRAPH))
+    assert str(caught.value) == (
+        f"{tmp_path}/0000.npz: is no record of the inputs x: 'x is not a file in the archive'\n"
+        "fix: build the calibration again"
+    )
