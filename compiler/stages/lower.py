@@ -45,7 +45,7 @@ class Lower(Stage):
     """
 
     name: ClassVar[str] = "lower"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     target_name: str
     component: str

@@ -134,12 +134,14 @@ _SCHEMA = _parse_schema(_SCHEMA_TEXT)
 def canonical_ort(data: bytes | memoryview) -> bytes:
     """The .ort file ``data`` with its maps in the order of their keys; applied twice it changes nothing.
 
+    Attributes that only say their own default are left out where older runtimes would refuse to load them.
+
     Raises:
         InternalError: ``data`` is no .ort file, or has a field that this schema does not know.
     """
     from flatbuffers import Builder
 
-    root = read_ort(data)
+    root = _without_new_defaults(read_ort(data))
     builder = Builder(len(data) + 4096)
     builder.Finish(_write_table(builder, root), file_identifier=b"ORTM")
     return bytes(builder.Output())
@@ -158,6 +160,32 @@ def read_ort(data: bytes | memoryview) -> Table:
         return _read_table(view, _uint32(view, 0), "InferenceSession")
     except struct.error as error:
         raise InternalError("model.ort", "ends too early") from error
+
+
+def _without_new_defaults(table: Table) -> Table:
+    fields: dict[int, Value] = {}
+    for slot, value in table.fields.items():
+        if isinstance(value, Table):
+            fields[slot] = _without_new_defaults(value)
+        elif isinstance(value, list):
+            fields[slot] = [
+                _without_new_defaults(item) if isinstance(item, Table) else item
+                for item in value
+                if not (isinstance(item, Table) and _is_new_default(table, item))
+            ]
+        else:
+            fields[slot] = value
+    return Table(table.kind, fields)
+
+
+def _is_new_default(node: Table, attribute: Table) -> bool:
+    # onnxruntime 1.28 knows it first; 1.24 to 1.27 run the same node without it
+    return (
+        node.kind == "Node"
+        and attribute.kind == "Attribute"
+        and (node.text("op_type"), attribute.text("name")) == ("MatMulNBits", "weight_prepacked")
+        and attribute.integer("i") == 0
+    )
 
 
 def _cut(view: memoryview, start: int, size_bytes: int) -> memoryview:
