@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from latentc.recipes.recipe import Recipe
 
 
+_CALIBRATION_SEEDS = 2**32
+"""Where the seeds of calibration begin: beyond those of any validation, so that no noise is seen twice."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Steps in an order in which each follows its inputs.
@@ -197,7 +201,8 @@ def _calibrate(
     chosen = loaded.recipe.calibration
     shared = len(prompts) if chosen.prompts == loaded.recipe.validation.prompts else 0
     own = read_prompts(chosen.prompts, shared + chosen.count, loaded.file.parent)[shared:]
-    seeds = tuple(range(chosen.seed, chosen.seed + chosen.count))
+    first = _CALIBRATION_SEEDS + chosen.seed
+    seeds = tuple(range(first, first + chosen.count))
     return Calibrate(model.family.name, sampling, own, seeds, chosen.samples)
 
 
