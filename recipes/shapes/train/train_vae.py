@@ -203,7 +203,17 @@ def _pool(rng: np.random.Generator, count: int) -> Picture:
 
 @torch.no_grad()
 def _set_unit_scale(vae: AutoencoderKL, pool: Picture) -> None:
+    """Move the mean of the latents into the autoencoder's own biases, and write down their deviation.
+
+    Stable Diffusion's pipeline knows no ``shift_factor`` and FLUX's cannot do without: so it is 0.
+    """
     latents = vae.encode(tensor_from_pictures(pool[:1024])).latent_dist.mean
-    vae.register_to_config(
-        shift_factor=round(latents.mean().item(), 4), scaling_factor=round(1 / latents.std().item(), 4)
-    )
+    center_latents(vae, latents.mean().item())
+    vae.register_to_config(shift_factor=0.0, scaling_factor=round(1 / latents.std().item(), 4))
+
+
+@torch.no_grad()
+def center_latents(vae: AutoencoderKL, mean: float) -> None:
+    """Take ``mean`` from every latent that ``vae`` makes, and add it again where it reads one."""
+    vae.quant_conv.bias[:LATENT_CHANNELS] -= mean
+    vae.post_quant_conv.bias += mean * vae.post_quant_conv.weight.sum(dim=(1, 2, 3))
