@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
-from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, write_model
+from latentc.passes.model_file import GRAPH_FILE, write_model
 from latentc.passes.value_types import infer_types
 from latentc.passes.weights import Array, Floats, name_of
 
@@ -51,6 +51,37 @@ def write_typed(model: ir.Model, folder: Path) -> None:
     write_model(typed, folder, keep_types=True)
 
 
+def inner_values(
+    model: ir.Model, names: Sequence[str], samples: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Floats]]:
+    """Run ``model`` on each of ``samples`` and yield the values called ``names``.
+
+    Single-threaded, so that it repeats to the last bit.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory(prefix="latentc-") as place:
+        path = Path(place) / GRAPH_FILE
+        write_model(model, Path(place))
+        proto = onnx.load(path, load_external_data=False)
+        given = {value.name for value in (*proto.graph.output, *proto.graph.input)}
+        proto.graph.output.extend(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            for name in names
+            if name not in given
+        )
+        path.write_bytes(proto.SerializeToString())
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        asked = [name for name in names if name not in samples[0]]
+        for sample in samples:
+            made = dict(zip(asked, session.run(asked, dict(sample)), strict=True)) if asked else {}
+            yield {name: np.asarray({**sample, **made}[name], dtype=np.float32) for name in names}
+
+
 def second_moments(
     model: ir.Model, names: Sequence[str], samples: Sequence[Mapping[str, Array]]
 ) -> dict[str, Floats]:
@@ -62,37 +93,13 @@ def second_moments(
         samples: inputs by name.
 
     Returns:
-        [K, K] float32 by name. The computation is single-threaded, so it repeats to the last bit.
+        [K, K] float32 by name.
     """
-    import onnx
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
     sums: dict[str, Floats] = {}
     rows = dict.fromkeys(names, 0)
-    with tempfile.TemporaryDirectory(prefix="latentc-") as place:
-        folder = Path(place)
-        write_model(model, folder)
-        proto = onnx.load(folder / GRAPH_FILE, load_external_data=False)
-        outputs = {value.name for value in proto.graph.output}
-        for name in names:
-            if name not in outputs and name not in {value.name for value in proto.graph.input}:
-                proto.graph.output.append(
-                    onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-                )
-        (folder / GRAPH_FILE).write_bytes(proto.SerializeToString())
-        session = onnxruntime.InferenceSession(
-            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
-        )
-        asked = [name for name in names if name not in samples[0]]
-        for sample in samples:
-            seen = dict(zip(asked, session.run(asked, dict(sample)), strict=True)) if asked else {}
-            for name in names:
-                values = np.asarray(seen.get(name, sample.get(name)), dtype=np.float32)
-                flat = values.reshape(-1, values.shape[-1])
-                sums[name] = sums.get(name, np.float32(0)) + flat.T @ flat
-                rows[name] += len(flat)
-        (folder / DATA_FILE).unlink()
+    for values in inner_values(model, names, samples):
+        for name, value in values.items():
+            flat = value.reshape(-1, value.shape[-1])
+            sums[name] = sums.get(name, np.float32(0)) + flat.T @ flat
+            rows[name] += len(flat)
     return {name: sums[name] / np.float32(max(1, rows[name])) for name in names}

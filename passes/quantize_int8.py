@@ -5,14 +5,14 @@
              x.quantized = DequantizeLinear(x.int8, x.step)
              y = Conv(x.quantized, DequantizeLinear(w.codes, w.steps), b)     w.codes: int8, w.steps: [N]
 
-All symmetric, zero points left out, as TensorRT wants it. NNCF finds the steps of activations and corrects
-biases; a step of weights is the largest weight of an output channel / 127.
+All symmetric, zero points left out, as TensorRT wants it. NNCF finds the steps of activations; a step of
+weights is the largest weight of an output channel / 127. What a Conv gives is not rounded.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -49,7 +49,7 @@ class QuantizeInt8(Pass):
     preserves: ClassVar[bool] = False
 
     correct_biases: bool = field(
-        default=True, metadata=limits(None, None, "let NNCF correct the biases for what rounding shifts")
+        default=False, metadata=limits(None, None, "let NNCF correct the biases for what rounding shifts")
     )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of kernels to leave alone, * matches any text")
@@ -91,7 +91,8 @@ class QuantizeInt8(Pass):
                 wanted.append(convolution)
         if not wanted:
             return PassResult(model, (), (*refusals, Refusal("graph", "has no float convolution")))
-        found = self._calibrated(model, context)
+        samples = read_samples(self.name, context.calibration, model)
+        found = self._calibrated(model, samples)
         changes: list[Change] = []
         for convolution in wanted:
             source = convolution.node.inputs[0]
@@ -105,8 +106,7 @@ class QuantizeInt8(Pass):
             changes.append(Change(convolution.name, f"int8, activations in steps of {step:.4g}"))
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _calibrated(self, model: ir.Model, context: PassContext) -> ActivationSteps:
-        samples = read_samples(self.name, context.calibration, model)
+    def _calibrated(self, model: ir.Model, samples: Sequence[Mapping[str, Array]]) -> ActivationSteps:
         with tempfile.TemporaryDirectory(prefix="latentc-") as folder:
             write_typed(model, Path(folder))
             return calibrated_convolutions(Path(folder), samples, self.correct_biases)

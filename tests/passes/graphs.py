@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from latentc.passes.base import Pass, PassContext, PassResult
 from latentc.passes.model_file import write_model
-from latentc.passes.weights import Array
+from latentc.passes.weights import Array, Floats
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
@@ -34,7 +34,7 @@ def model_of(text: str) -> ir.Model:
     return ir.from_proto(proto)
 
 
-def values(name: str, sides: tuple[int, ...]) -> Array:
+def values(name: str, sides: tuple[int, ...]) -> Floats:
     """Normal values, the same for the same name and shape."""
     seed = int.from_bytes(hashlib.sha256(f"{name}{sides}".encode()).digest()[:4], "little")
     drawn = np.random.default_rng(seed).standard_normal(sides)

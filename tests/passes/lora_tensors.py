@@ -1,5 +1,6 @@
 """A small LoRA in diffusers' format: one linear, one convolution, and one linear of a text encoder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.numpy import save_file
@@ -20,6 +21,6 @@ def lora_tensors() -> dict[str, Array]:
     }
 
 
-def write_lora(path: Path, tensors: dict[str, Array] | None = None) -> Path:
-    save_file(lora_tensors() if tensors is None else tensors, path)
+def write_lora(path: Path, tensors: Mapping[str, Array] | None = None) -> Path:
+    save_file(lora_tensors() if tensors is None else dict(tensors), path)
     return path

@@ -55,7 +55,7 @@ def test_weights_are_not_pulled() -> None:
     model = model_of(GRAPHS["gemm"])
     pulled: list[str] = []
 
-    def pull() -> ir.Tensor[object]:
+    def pull() -> ir.TensorProtocol:
         pulled.append("w")
         raise AssertionError("a weight was pulled")
 

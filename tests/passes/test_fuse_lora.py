@@ -9,7 +9,7 @@ from tests.passes.lora_tensors import write_lora
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.fuse_lora import FuseLora
-from latentc.passes.weights import Array
+from latentc.passes.weights import Floats
 
 UNET = """g (float[B,64] x, float[B,4,h,w] picture) => (float[B,32] y, float[B,8,h,w] z)
     <float[64,32] "block.to_q.weight", float[8,4,3,3] "block.conv.weight", float[32,32] "block.ff.weight"> {
@@ -23,11 +23,13 @@ def lora(tmp_path: Path) -> Path:
     return write_lora(tmp_path / "lora.safetensors")
 
 
-def weights_after(path: Path, **options: object) -> dict[str, Array]:
+def weights_after(path: Path, **options: object) -> dict[str, Floats]:
     step = FuseLora(path, **options)  # type: ignore[arg-type] # the constructor checks
     graph = step(model_of(UNET), PassContext()).model.graph
     tensors = {name: value.const_value for name, value in graph.initializers.items()}
-    return {name: np.asarray(tensor.numpy()) for name, tensor in tensors.items() if tensor is not None}
+    return {
+        name: np.asarray(tensor.numpy(), np.float32) for name, tensor in tensors.items() if tensor is not None
+    }
 
 
 def test_the_sum_is_what_the_paper_says(lora: Path) -> None:
@@ -98,7 +100,7 @@ def test_the_graph_computes_with_the_sum(lora: Path, tmp_path: Path, seed: int) 
     feeds = inputs_of(model, {"B": 2, "h": 5, "w": 5}, seed)
     (y, _) = run_model(after, tmp_path, feeds)
     sums = weights_after(lora)
-    wanted = feeds["x"] @ sums["block.to_q.weight"] @ sums["block.ff.weight"]
+    wanted = feeds["x"].astype(np.float32) @ sums["block.to_q.weight"] @ sums["block.ff.weight"]
     assert relative_error(y, wanted) < 1e-5  # float32 sums over 64 and 32 products
 
 

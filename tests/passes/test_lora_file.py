@@ -69,7 +69,9 @@ def test_a_peft_folder(tmp_path: Path) -> None:
 def test_bfloat16(tmp_path: Path) -> None:
     import ml_dtypes
 
-    tensors = {key: value.astype(ml_dtypes.bfloat16) for key, value in pair("unet.a").items()}
+    tensors: dict[str, Array] = {
+        key: value.astype(ml_dtypes.bfloat16) for key, value in pair("unet.a").items()
+    }
     (adapter,) = read_lora(write_lora(tmp_path / "a.safetensors", tensors))
     np.testing.assert_allclose(adapter.down, values("d", (4, 8)), rtol=2**-8)
 

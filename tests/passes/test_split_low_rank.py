@@ -29,7 +29,9 @@ def recorded(folder: Path) -> Path:
     for index in range(4):
         drawn = generator.standard_normal((2, 16, 8)) @ directions
         feeds = inputs_of(model, {**SIZES, "T": 16}, index)
-        np.savez(folder / f"{index:04d}.npz", x=(drawn + 0.1 * feeds["x"]).astype(np.float32))
+        np.savez(
+            folder / f"{index:04d}.npz", x=(drawn + 0.1 * feeds["x"].astype(np.float32)).astype(np.float32)
+        )
     return folder
 
 
