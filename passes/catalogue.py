@@ -6,7 +6,6 @@ from latentc.errors import PassError, nearest
 from latentc.passes.base import Pass
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
-from latentc.passes.expand_group_norm import ExpandGroupNorm
 from latentc.passes.fuse_lora import FuseLora
 from latentc.passes.integer_convolutions import IntegerConvolutions
 from latentc.passes.quantize_int4 import QuantizeInt4
@@ -19,7 +18,6 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8,
     SplitLowRank,
     QuantizeInt4,
-    ExpandGroupNorm,
     IntegerConvolutions,
     Cast,
 )
