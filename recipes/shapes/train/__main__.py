@@ -178,8 +178,11 @@ def run_style_lora(shop: Workshop) -> None:
     """shapes-sd-style-lora."""
     unet, text, words = _finished_sd(shop)
     store = shop.latents(Style.OUTLINED, 12_000)
-    train_style_lora(unet, text, words, store, shop.steps_of("style-lora"), shop.seed, shop.peak_rate or 2e-3)
-    save_lora(unet, shop.weights / "shapes-sd-style-lora")
+    folder = shop.weights / "shapes-sd-style-lora"
+    before = folder if shop.from_weights else None
+    steps, rate = shop.steps_of("style-lora"), shop.peak_rate or 2e-3
+    train_style_lora(unet, text, words, store, steps, shop.seed, rate, before)
+    save_lora(unet, folder)
 
 
 def run_lcm_lora(shop: Workshop) -> None:

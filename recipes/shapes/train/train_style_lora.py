@@ -27,9 +27,20 @@ LINEARS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.
 """Names the adapters hang on; all projections of all attention blocks."""
 
 
-def add_lora(unet: UNet2DConditionModel, rank: int, targets: list[str]) -> None:
-    """Freeze ``unet`` and hang fresh adapters on ``targets``."""
+def add_lora(
+    unet: UNet2DConditionModel, rank: int, targets: list[str], trained_before: Path | None = None
+) -> None:
+    """Freeze ``unet`` and hang adapters on ``targets``: fresh ones, or those saved in a folder."""
     unet.requires_grad_(False)
+    if trained_before is not None:
+        unet.load_lora_adapter(
+            str(trained_before), prefix="unet", weight_name="pytorch_lora_weights.safetensors"
+        )
+        for name, value in unet.named_parameters():
+            if "lora_" in name:
+                value.data = value.data.float()
+                value.requires_grad_(True)
+        return
     unet.add_adapter(
         LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets)
     )
@@ -56,11 +67,12 @@ def train_style_lora(
     steps: int,
     seed: int,
     peak_rate: float = 2e-3,
+    trained_before: Path | None = None,
 ) -> None:
-    """Add adapters to ``unet`` and train them on ``store``, which holds outlined pictures."""
+    """Add adapters to ``unet``, or go on with saved ones, and train on outlined pictures from ``store``."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    add_lora(unet, RANK, LINEARS)
+    add_lora(unet, RANK, LINEARS, trained_before)
     text.requires_grad_(False)
     table = prompt_table(tokenizer, scenes_for_training())
     empty = tokenize(tokenizer, [""])[0]
