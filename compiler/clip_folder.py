@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,8 +72,7 @@ def open_clip(root: Path) -> ClipFolder:
         raise ModelError(
             f"{config_path}: vision_config.image_size", f"is {side!r}, pixels were expected", _AGAIN
         )
-    preprocess_path = root / "preprocessor_config.json"
-    preprocess = read_json(preprocess_path, _AGAIN)
+    preprocess_path, preprocess = _preprocessing(root)
     return ClipFolder(
         root,
         weights,
@@ -80,6 +80,17 @@ def open_clip(root: Path) -> ClipFolder:
         _three(preprocess_path, "image_mean", preprocess.get("image_mean")),
         _three(preprocess_path, "image_std", preprocess.get("image_std")),
     )
+
+
+def _preprocessing(root: Path) -> tuple[Path, Mapping[str, Json]]:
+    """How pictures are prepared: transformers 5 writes it into processor_config.json, older ones alone."""
+    path = root / "processor_config.json"
+    if path.is_file():
+        inside = read_json(path, _AGAIN).get("image_processor")
+        if isinstance(inside, dict):
+            return path, inside
+    path = root / "preprocessor_config.json"
+    return path, read_json(path, _AGAIN)
 
 
 def _three(path: Path, key: str, value: Json) -> tuple[float, float, float]:
