@@ -34,7 +34,10 @@ def add_lora(
     unet.requires_grad_(False)
     if trained_before is not None:
         unet.load_lora_adapter(
-            str(trained_before), prefix="unet", weight_name="pytorch_lora_weights.safetensors"
+            str(trained_before),
+            prefix="unet",
+            adapter_name="default",
+            weight_name="pytorch_lora_weights.safetensors",
         )
         for name, value in unet.named_parameters():
             if "lora_" in name:
