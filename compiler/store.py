@@ -57,7 +57,7 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.resolve()  # stages run children elsewhere
         try:
             for name in ("objects", "tmp", "bad", "locks", "plans"):
                 (root / name).mkdir(parents=True, exist_ok=True)

@@ -129,3 +129,15 @@ def test_the_last_plan_is_only_a_memory(tmp_path: Path) -> None:
     assert store.last_plan("x") == {"a": KEY}
     (tmp_path / "plans" / "x.json").write_text("{")
     assert store.last_plan("x") == {}
+
+
+def test_a_relative_store_is_the_same_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store(Path("store"))
+    put(store)
+    monkeypatch.chdir("/")
+    assert store.find(DIGEST) is not None
+    with store.workspace() as work:
+        assert work.is_absolute()
