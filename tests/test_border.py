@@ -26,6 +26,12 @@ def test_every_branch_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> N
     assert exit_code_of(KeyboardInterrupt()) == INTERRUPTED
 
 
+def test_a_missing_package_names_its_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(ModuleNotFoundError("No module named 'onnx_ir'", name="onnx_ir")) == 5
+    assert capsys.readouterr().err.endswith("fix: pip install 'latentc[compile]'\n")
+    assert exit_code_of(ModuleNotFoundError("No module named 'latentc.x'", name="latentc.x")) == 70
+
+
 def test_a_defect_is_one_line_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(ZeroDivisionError("oops")) == 70
     first, second = capsys.readouterr().err.splitlines()

@@ -13,7 +13,7 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from latentc.errors import InternalError, LatentcError
+from latentc.errors import InternalError, LatentcError, ToolMissing
 
 P = ParamSpec("P")
 
@@ -35,6 +35,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
             say("\ninterrupted: what was finished is kept; the same command goes on from there", sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
+        except ModuleNotFoundError as error:
+            _end(_missing(error))
         except MemoryError:
             from latentc.errors import ResourceError
 
@@ -55,6 +57,17 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             )
 
     return inner
+
+
+def _missing(error: ModuleNotFoundError) -> LatentcError:
+    """The extra that brings a missing package; a missing module of ours is a defect."""
+    from latentc.compiler.doctor import EXTRAS
+
+    name = (error.name or "").partition(".")[0]
+    for extra, packages in EXTRAS:
+        if extra and name in {module for _, module in packages}:
+            return ToolMissing.package(name, extra)
+    return InternalError("", str(error), "this is a defect of latentc: please report it")
 
 
 def _end(error: LatentcError) -> NoReturn:
