@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentc.errors import InternalError, ResourceError
+from latentc.runtime.bundle import sha256_of_file
 from latentc.runtime.manifest import Json
 
 RECORD_FORMAT = 1
@@ -106,7 +107,7 @@ class Store:
             if (
                 path.is_symlink()
                 or path.stat().st_size != entry["size_bytes"]
-                or sha256_of(path) != entry["sha256"]
+                or sha256_of_file(path) != entry["sha256"]
             ):
                 return Damage(name, "is not what was written")
         return None
@@ -141,7 +142,7 @@ class Store:
                 if path.is_symlink():
                     raise InternalError(name, "a stage wrote a link into its artifact")
                 _fsync(path)
-                entries[name] = {"sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+                entries[name] = {"sha256": sha256_of_file(path), "size_bytes": path.stat().st_size}
                 path.chmod(0o444)
             if not entries:
                 raise InternalError(str(key.get("stage")), "the stage wrote nothing")
@@ -204,12 +205,6 @@ class Store:
             pid = folder.name.split("-", 1)[0]
             if pid.isdecimal() and not _is_alive(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_whole(path: Path, data: bytes) -> None:
