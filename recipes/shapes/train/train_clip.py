@@ -38,7 +38,7 @@ from latentc.recipes.shapes.train.pictures import draw_scenes, render_all
 from latentc.recipes.shapes.train.pipelines import replace_folder, save_tokenizer
 from latentc.recipes.shapes.train.progress import Progress, learning_rate
 from latentc.recipes.shapes.train.prompts import PARAPHRASES, SLOTS, labels, tokenize
-from latentc.recipes.shapes.train.train_sd import save_whole
+from latentc.recipes.shapes.train.train_denoiser import save_whole
 from latentc.recipes.shapes.train.train_text import WIDTH, clip_text_config
 
 Choice = TypeVar("Choice")

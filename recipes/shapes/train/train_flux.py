@@ -13,15 +13,8 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
 from latentc.recipes.shapes.scene import scenes_for_training
 from latentc.recipes.shapes.train.latents import LatentStore
-from latentc.recipes.shapes.train.progress import Progress, learning_rate
 from latentc.recipes.shapes.train.prompts import prompt_table
-from latentc.recipes.shapes.train.train_sd import (
-    BATCH,
-    SAVE_EVERY_STEPS,
-    TEXT_FACTOR,
-    save_whole,
-    update_average,
-)
+from latentc.recipes.shapes.train.train_denoiser import BATCH, train_denoiser
 from latentc.recipes.shapes.train.train_text import WIDTH
 from latentc.recipes.shapes.train.train_vae import LATENT_CHANNELS
 from latentc.recipes.shapes.train.vocabulary import MAX_TOKENS
@@ -106,28 +99,10 @@ def train_flux(
     peak_rate: float = 1e-3,
 ) -> None:
     """Train in place, going on from ``state_file`` if it is there; ends with averaged weights."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     scenes = scenes_for_training()
     clip_table, t5_table = prompt_table(clip_tokenizer, scenes), prompt_table(t5_tokenizer, scenes)
-    groups = [
-        {"params": list(denoiser.transformer.parameters()), "factor": 1.0},
-        {"params": [*denoiser.t5.parameters(), *denoiser.clip.parameters()], "factor": TEXT_FACTOR},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-2)
-    average = {name: value.clone() for name, value in denoiser.state_dict().items()}
-    first_step = 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        denoiser.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average, first_step = state["average"], state["step"]
-    denoiser.train()
-    progress = Progress("flux", steps, first_step)
-    running = 0.0
-    for step in range(first_step, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = group["factor"] * learning_rate(step, steps, peak_rate)
+
+    def loss_of_batch(rng: np.random.Generator) -> torch.Tensor:
         latents, rows = store.draw(BATCH, rng)
         clean = pack(latents)
         noise = torch.randn_like(clean)
@@ -137,19 +112,11 @@ def train_flux(
         clip_tokens, t5_tokens = clip_table.draw(rows, rng), t5_table.draw(rows, rng)
         with torch.autocast("cpu", torch.bfloat16):
             guess = denoiser(noisy, times, clip_tokens, t5_tokens)
-        loss = ((guess.float() - (noise - clean)) ** 2).mean()
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
-        update_average(average, denoiser, step)
-        running += (loss.item() - running) * max(0.02, 1 / (step - first_step + 1))
-        if (step + 1) % 100 == 0:
-            progress.write(step + 1, loss=running)
-        if (step + 1) % SAVE_EVERY_STEPS == 0 or step + 1 == steps:
-            state = {"model": denoiser.state_dict(), "optimizer": optimizer.state_dict()}
-            save_whole({**state, "average": average, "step": step + 1}, state_file)
-    denoiser.load_state_dict(average)
+        loss: torch.Tensor = ((guess.float() - (noise - clean)) ** 2).mean()
+        return loss
+
+    towers = [denoiser.t5, denoiser.clip]
+    train_denoiser("flux", denoiser, towers, loss_of_batch, state_file, steps, seed, peak_rate)
 
 
 def draw_flow_times(count: int, rng: np.random.Generator) -> torch.Tensor:

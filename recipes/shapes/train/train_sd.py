@@ -13,16 +13,12 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from latentc.recipes.shapes.scene import scenes_for_training
 from latentc.recipes.shapes.train.latents import LatentStore
-from latentc.recipes.shapes.train.progress import Progress, learning_rate
 from latentc.recipes.shapes.train.prompts import prompt_table, tokenize
+from latentc.recipes.shapes.train.train_denoiser import BATCH, train_denoiser
 from latentc.recipes.shapes.train.train_text import WIDTH
 from latentc.recipes.shapes.train.train_vae import LATENT_CHANNELS
 
-BATCH = 32
 CAPTION_DROPOUT = 0.1
-TEXT_FACTOR = 0.5
-"""Learning rate of the text towers in parts of the denoiser's."""
-SAVE_EVERY_STEPS = 200
 
 
 def make_unet() -> UNet2DConditionModel:
@@ -87,29 +83,11 @@ def train_sd(
     peak_rate: float = 1e-3,
 ) -> None:
     """Train in place, going on from ``state_file`` if it is there; ends with averaged weights."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     table = prompt_table(tokenizer, scenes_for_training())
     empty = tokenize(tokenizer, [""])[0]
     alphas = make_scheduler().alphas_cumprod
-    groups = [
-        {"params": list(denoiser.unet.parameters()), "factor": 1.0},
-        {"params": list(denoiser.text.parameters()), "factor": TEXT_FACTOR},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.99), weight_decay=1e-2)
-    average = {name: value.clone() for name, value in denoiser.state_dict().items()}
-    first_step = 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        denoiser.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average, first_step = state["average"], state["step"]
-    denoiser.train()
-    progress = Progress("sd", steps, first_step)
-    running = 0.0
-    for step in range(first_step, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = group["factor"] * learning_rate(step, steps, peak_rate)
+
+    def loss_of_batch(rng: np.random.Generator) -> torch.Tensor:
         latents, rows = store.draw(BATCH, rng)
         tokens = table.draw(rows, rng)
         tokens[torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)] = empty
@@ -120,33 +98,7 @@ def train_sd(
         velocity = kept.sqrt() * noise - (1 - kept).sqrt() * latents
         with torch.autocast("cpu", torch.bfloat16):
             guess = denoiser(noisy, times, tokens)
-        loss = ((guess.float() - velocity) ** 2).mean()
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
-        update_average(average, denoiser, step)
-        running += (loss.item() - running) * max(0.02, 1 / (step - first_step + 1))
-        if (step + 1) % 100 == 0:
-            progress.write(step + 1, loss=running)
-        if (step + 1) % SAVE_EVERY_STEPS == 0 or step + 1 == steps:
-            state = {"model": denoiser.state_dict(), "optimizer": optimizer.state_dict()}
-            save_whole({**state, "average": average, "step": step + 1}, state_file)
-    denoiser.load_state_dict(average)
+        loss: torch.Tensor = ((guess.float() - velocity) ** 2).mean()
+        return loss
 
-
-@torch.no_grad()
-def update_average(average: dict[str, torch.Tensor], model: nn.Module, step: int) -> None:
-    """Move the running average of the weights a little towards ``model``."""
-    decay = min(0.998, (step + 1) / (step + 10))
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
-
-
-def save_whole(state: dict[str, object], state_file: Path) -> None:
-    """Write a training state so that a reader sees all of it or the one before."""
-    state_file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = state_file.with_suffix(".new")
-    torch.save(state, fresh)
-    fresh.replace(state_file)
+    train_denoiser("sd", denoiser, [denoiser.text], loss_of_batch, state_file, steps, seed, peak_rate)
