@@ -85,7 +85,7 @@ class Flux(Pipeline):
         return Embeddings(
             output_named(Component.TEXT_ENCODER_2, states, "text_states"),
             output_named(Component.TEXT_ENCODER, pooled, "pooled_states"),
-            t5.dropped,
+            t5.unread,
         )
 
     def denoise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from latentc.runtime.bundle import Bundle, open_bundle
 from latentc.runtime.flux import Flux
 from latentc.runtime.noise import initial_latent, step_noise
 from latentc.runtime.picture import pixels_from_image
-from latentc.runtime.pipeline import Observer, Pipeline
+from latentc.runtime.pipeline import Embeddings, Observer, Pipeline
 from latentc.runtime.session import open_session
 from latentc.runtime.stable_diffusion import StableDiffusion
 from latentc.runtime.tokenize import open_tokenizer
@@ -63,6 +64,7 @@ def generate(
     width: int | None = None,
     threads: int | None = None,
     observer: Observer | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw one picture; the same arguments and bundle give the same picture.
 
@@ -78,6 +80,7 @@ def generate(
         width: pixels.
         threads: when a bundle is opened, of onnxruntime on the CPU; None takes one a physical core.
         observer: called after each step.
+        tell: called with a line for the user when the end of a prompt did not fit.
 
     Returns:
         [H, W, 3] uint8.
@@ -99,6 +102,7 @@ def generate(
                 height=height,
                 width=width,
                 observer=observer,
+                tell=tell,
             )
     sampling, space = source.manifest.sampling, source.manifest.latent
     _check_guidance(source, guidance)
@@ -114,10 +118,14 @@ def generate(
     scale = sampling.guidance if guidance is None else guidance
     first = initial_latent([seed], *size)
     embeddings = source.encode_text([prompt])
+    negative = source.encode_text([negative_prompt]) if source.wants_negative(scale) else None
+    if tell is not None:
+        _tell_of_unread(tell, "--prompt", embeddings)
+        _tell_of_unread(tell, "--negative-prompt", negative)
     latent = source.denoise(
         first,
         embeddings,
-        negative=source.encode_text([negative_prompt]) if source.wants_negative(scale) else None,
+        negative=negative,
         steps=steps,
         guidance=scale,
         step_noise=lambda index: step_noise([seed], index, *size),
@@ -125,6 +133,12 @@ def generate(
     )
     picture: NDArray[np.uint8] = pixels_from_image(source.decode(latent))[0]
     return picture
+
+
+def _tell_of_unread(tell: Callable[[str], None], option: str, embeddings: Embeddings | None) -> None:
+    for words in () if embeddings is None else embeddings.unread:
+        if words:
+            tell(f"{option} is longer than this model reads; it does not see: {words}")
 
 
 def _checked_size(pipeline: Pipeline, option: str, pixels: int) -> int:

@@ -35,12 +35,12 @@ class Embeddings:
     Args:
         text_states: [B, T, D] float32.
         pooled_states: [B, D] float32 for families that take a pooled prompt, else None.
-        dropped: tokens of each prompt that did not fit; empty when made elsewhere.
+        unread: the end of each prompt that did not fit, empty where all did; none when made elsewhere.
     """
 
     text_states: Float32Array
     pooled_states: Float32Array | None = None
-    dropped: tuple[int, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

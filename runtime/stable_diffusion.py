@@ -46,7 +46,7 @@ class StableDiffusion(Pipeline):
         tokens = self._tokenizer("tokenizer").encode(prompts)
         outputs = self.run(Component.TEXT_ENCODER, {"token_ids": tokens.ids})
         states = output_named(Component.TEXT_ENCODER, outputs, "text_states")
-        return Embeddings(states, dropped=tokens.dropped)
+        return Embeddings(states, unread=tokens.unread)
 
     def denoise(
         self,

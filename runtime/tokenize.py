@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from latentc.errors import BundleError, ToolMissing
 from latentc.runtime.bundle import Bundle
 from latentc.runtime.manifest import TokenizerEntry
 
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
 
 @dataclass(frozen=True)
 class TokenIds:
@@ -19,11 +23,11 @@ class TokenIds:
 
     Args:
         ids: [B, T] int64, T the tokenizer's padded length.
-        dropped: how many tokens of each prompt did not fit.
+        unread: the end of each prompt that did not fit, in its own words; empty where all did.
     """
 
     ids: NDArray[np.int64]
-    dropped: tuple[int, ...]
+    unread: tuple[str, ...]
 
 
 class PromptTokenizer:
@@ -62,11 +66,18 @@ class PromptTokenizer:
     def encode(self, prompts: Sequence[str]) -> TokenIds:
         """Token ids of ``prompts``, which may be empty strings but not an empty list."""
         encodings = self._tokenizer.encode_batch(list(prompts))
-        dropped = tuple(
-            sum(len(rest.ids) - sum(rest.special_tokens_mask) for rest in encoding.overflowing)
-            for encoding in encodings
-        )
-        return TokenIds(np.array([encoding.ids for encoding in encodings], dtype=np.int64), dropped)
+        unread = tuple(_unread(prompt, one) for prompt, one in zip(prompts, encodings, strict=True))
+        return TokenIds(np.array([encoding.ids for encoding in encodings], dtype=np.int64), unread)
+
+
+def _unread(prompt: str, encoding: Encoding) -> str:
+    starts = [
+        span[0]
+        for rest in encoding.overflowing
+        for span, special in zip(rest.offsets, rest.special_tokens_mask, strict=True)
+        if not special
+    ]
+    return prompt[min(starts) :].strip() if starts else ""
 
 
 def open_tokenizer(bundle: Bundle, name: str) -> PromptTokenizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -206,6 +207,7 @@ def run(
         height=height,
         width=width,
         threads=threads,
+        tell=lambda line: say(f"note: {line}", sys.stderr),
     )
     save_png(picture, out)
     say(str(out))

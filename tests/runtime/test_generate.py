@@ -49,6 +49,17 @@ def test_the_same_picture_again_whoever_opens_it(folder: Path) -> None:
         assert not np.array_equal(generate(pipeline, "a red circle", seed=5, steps=2), first)
 
 
+def test_what_the_model_does_not_see_is_told(folder: Path) -> None:
+    told: list[str] = []
+    generate(folder, "a red circle", tell=told.append)
+    assert told == []
+    generate(folder, "a red circle a red circle above", negative_prompt="a " * 9, tell=told.append)
+    assert told == [
+        "--prompt is longer than this model reads; it does not see: above",
+        "--negative-prompt is longer than this model reads; it does not see: a a a",
+    ]
+
+
 def test_other_sizes(folder: Path) -> None:
     assert generate(folder, "a", height=16, width=40).shape == (16, 40, 3)
 
