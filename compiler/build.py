@@ -81,12 +81,12 @@ def build_recipe(
     from latentc.runtime.bundle import LIMITS, open_bundle
     from latentc.validation.gate import limits_to_json
     from latentc.validation.report_json import read_report
-    from latentc.validation.write_report import JSON, write_whole
+    from latentc.validation.write_report import JSON, write_text
 
     built = []
     for name in names:
         bundle = install_bundle(artifacts[f"pack/{name}"].path, out, name)
-        write_whole(bundle / LIMITS, limits_to_json(loaded.recipe.validation.limits))
+        write_text(bundle / LIMITS, limits_to_json(loaded.recipe.validation.limits))
         report = read_report(artifacts[f"validate/{name}"].path / JSON)
         components = open_bundle(bundle).manifest.components.values()
         built.append(

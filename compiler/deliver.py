@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latentc.errors import UsageError
-from latentc.runtime.bundle import MANIFEST, sha256_of_file, sync_folder
+from latentc.runtime.bundle import MANIFEST, sha256_of_file
+from latentc.runtime.whole_file import sync
 
 REPORT = "report"
 _ELSEWHERE = "choose another --out, or move what is there away"
@@ -91,7 +92,7 @@ def install_bundle(artifact: Path, out: Path, target: str) -> Path:
         _put(part, final, is_there)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    sync_folder(out)
+    sync(out)
     return final
 
 
@@ -175,4 +176,4 @@ def _sync_tree(folder: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        sync_folder(Path(root))
+        sync(Path(root))

@@ -28,6 +28,7 @@ from pathlib import Path
 from latentc.errors import InternalError, ResourceError
 from latentc.runtime.bundle import sha256_of_file
 from latentc.runtime.manifest import Json
+from latentc.runtime.whole_file import sync, whole_file
 
 RECORD_FORMAT = 1
 
@@ -141,7 +142,7 @@ class Store:
             for name, path in _files(content):
                 if path.is_symlink():
                     raise InternalError(name, "a stage wrote a link into its artifact")
-                _fsync(path)
+                sync(path)
                 entries[name] = {"sha256": sha256_of_file(path), "size_bytes": path.stat().st_size}
                 path.chmod(0o444)
             if not entries:
@@ -154,9 +155,10 @@ class Store:
                 "duration_s": duration_s,
             }
             record["seal"] = _seal(record)
-            write_whole(work / "record.json", json.dumps(record, indent=1, sort_keys=True).encode())
+            with whole_file(work / "record.json") as file:
+                file.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
             for folder, _, _ in os.walk(work):
-                _fsync(Path(folder))
+                sync(Path(folder))
             final = self._object(digest)
             final.parent.mkdir(exist_ok=True)
             try:
@@ -165,7 +167,7 @@ class Store:
                 # another process published the same digest first: its bytes are ours
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            _fsync(final.parent)
+            sync(final.parent)
         except OSError as error:
             raise disk_error(str(self.root), self.root, error) from error
         artifact = self.find(digest)
@@ -185,7 +187,8 @@ class Store:
 
     def remember_plan(self, name: str, keys: dict[str, dict[str, Json]]) -> None:
         """Keep ``keys`` for the next `why is this stale?`."""
-        write_whole(self.root / "plans" / f"{name}.json", json.dumps(keys, sort_keys=True).encode())
+        with whole_file(self.root / "plans" / f"{name}.json") as file:
+            file.write_text(json.dumps(keys, sort_keys=True), encoding="utf-8")
 
     def _object(self, digest: str) -> Path:
         return self.root / "objects" / digest[:2] / digest
@@ -205,17 +208,6 @@ class Store:
             pid = folder.name.split("-", 1)[0]
             if pid.isdecimal() and not _is_alive(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds either its old or its new bytes, even after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    _fsync(path.parent)
 
 
 def is_disk_error(error: OSError) -> bool:
@@ -245,14 +237,6 @@ def _files(content: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(names):
             path = Path(folder) / name
             yield path.relative_to(content).as_posix(), path
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_alive(pid: int) -> bool:

@@ -17,6 +17,7 @@ from latentc.errors import BundleError, nearest
 from latentc.recipes.family import FAMILIES, Component, Family
 from latentc.recipes.target import TARGETS, Target
 from latentc.runtime.manifest import FileEntry, Manifest, manifest_from_json, manifest_to_json
+from latentc.runtime.whole_file import whole_file
 
 MANIFEST = "manifest.json"
 ENGINE_RECORD = "engine.json"
@@ -110,13 +111,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         if name not in (MANIFEST, LIMITS)
     }
     written = replace(manifest, files=files)
-    temporary = folder / f"{MANIFEST}.part"
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(manifest_to_json(written))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / MANIFEST)
-    sync_folder(folder)
+    with whole_file(folder / MANIFEST) as file:
+        file.write_text(manifest_to_json(written), encoding="utf-8", newline="\n")
     return written
 
 
@@ -127,15 +123,6 @@ def sha256_of_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_manifest(root: Path) -> Manifest:

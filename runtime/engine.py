@@ -27,11 +27,11 @@ from latentc.runtime.bundle import (
     engine_record,
     open_bundle,
     sha256_of_file,
-    sync_folder,
 )
 from latentc.runtime.engine_record import EngineRecord, Profile, record_to_json
 from latentc.runtime.selftest import require_passed, run_selftest
 from latentc.runtime.tensorrt_session import PACKAGES, import_tensorrt
+from latentc.runtime.whole_file import whole_file
 
 _LARGEST_BATCH = 2  # negative and positive prompt of guidance
 _TIMEOUT_S = 4 * 3600.0
@@ -284,10 +284,5 @@ def place_engine(bundle: Bundle, component: Component, engine: Path, record: Eng
     final = bundle.folder / bundle.manifest.components[str(component)].file
     os.replace(engine, final)
     final_record = final.parent / Path(engine_record(final.name)).name
-    temporary = engine.with_suffix(".record")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(record_to_json(record))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, final_record)
-    sync_folder(final.parent)
+    with whole_file(final_record, work=engine.parent) as file:
+        file.write_text(record_to_json(record), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from latentc.errors import TargetError, UsageError
 from latentc.runtime.noise_schedule import Float32Array
+from latentc.runtime.whole_file import whole_file
 
 
 def pixels_from_image(image: Float32Array) -> NDArray[np.uint8]:
@@ -45,14 +45,14 @@ def save_png(picture: NDArray[np.uint8], path: Path) -> None:
 
     if path.suffix.lower() != ".png":
         raise UsageError(str(path), "is no PNG file name", "let the name end in .png")
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        # No metadata and a fixed effort, so that nothing but the pixels enters the file.
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=6)
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            # No metadata and a fixed effort, so that nothing but the pixels enters the file.
+            Image.fromarray(picture).save(file, format="PNG", compress_level=6)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(str(path), f"cannot be written: {error}", "choose another --out") from error
+        raise UsageError(
+            str(path), f"cannot be written: {error.strerror or error}", "choose another --out"
+        ) from error
 
 
 def load_picture(path: Path) -> NDArray[np.uint8]:

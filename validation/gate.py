@@ -19,7 +19,7 @@ from latentc.validation.progress import Progress
 from latentc.validation.reference import read_reference
 from latentc.validation.report import Report
 from latentc.validation.validate import validate
-from latentc.validation.write_report import write_report, write_whole
+from latentc.validation.write_report import write_report, write_text
 
 REFERENCE = "reference"
 
@@ -68,7 +68,7 @@ def validate_bundle(
         report = with_baseline(report, known, limits, str(baseline))
     if update_baseline is not None:
         before = read_baseline(update_baseline) if update_baseline.exists() else Baseline({})
-        write_whole(update_baseline, baseline_to_json(updated(before, report)))
+        write_text(update_baseline, baseline_to_json(updated(before, report)))
     write_report(report, out)
     if summary is not None:
         with summary.open("a", encoding="utf-8") as lines:

@@ -12,7 +12,7 @@ from latentc.validation.overview_view import drawn_rows, target_view
 from latentc.validation.page import render_page
 from latentc.validation.report import Report
 from latentc.validation.report_json import FORMAT, findings_to_json
-from latentc.validation.write_report import HTML, JSON, JUNIT, write_whole
+from latentc.validation.write_report import HTML, JSON, JUNIT, write_text
 
 
 def write_overview(reports: Mapping[str, Report], folder: Path) -> None:
@@ -26,9 +26,9 @@ def write_overview(reports: Mapping[str, Report], folder: Path) -> None:
         ToolMissing: jinja2 is not installed.
         UsageError: the folder cannot be written to, or a picture cannot be read.
     """
-    write_whole(folder / JSON, overview_to_json(reports))
-    write_whole(folder / JUNIT, _junit(reports))
-    write_whole(folder / HTML, _html(reports, folder))
+    write_text(folder / JSON, overview_to_json(reports))
+    write_text(folder / JUNIT, _junit(reports))
+    write_text(folder / HTML, _html(reports, folder))
 
 
 def overview_to_json(reports: Mapping[str, Report]) -> str:

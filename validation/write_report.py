@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from latentc.errors import UsageError
+from latentc.runtime.whole_file import whole_file
 from latentc.validation.html_report import report_to_html
 from latentc.validation.junit import report_to_junit
 from latentc.validation.report import Report
@@ -24,16 +24,17 @@ def write_report(report: Report, folder: Path) -> None:
         UsageError: the folder cannot be written to, or a picture cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / JSON, report_to_json(report))
-    write_whole(folder / JUNIT, report_to_junit(report))
-    write_whole(folder / HTML, report_to_html(report, folder))
+    write_text(folder / JSON, report_to_json(report))
+    write_text(folder / JUNIT, report_to_junit(report))
+    write_text(folder / HTML, report_to_html(report, folder))
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` whole or not at all; raises UsageError when that cannot be."""
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
+        with whole_file(path) as file:
+            file.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise UsageError(str(path), f"cannot be written: {error}", "choose another folder") from error
+        raise UsageError(
+            str(path), f"cannot be written: {error.strerror}", "choose another folder"
+        ) from error

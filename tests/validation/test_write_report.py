@@ -7,7 +7,7 @@ from tests.validation.made_report import made_report
 
 from latentc.errors import UsageError
 from latentc.validation.report_json import read_report
-from latentc.validation.write_report import write_report, write_whole
+from latentc.validation.write_report import write_report, write_text
 
 
 def test_three_files_of_one_verdict(tmp_path: Path) -> None:
@@ -24,9 +24,8 @@ def test_three_files_of_one_verdict(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        write_whole(tmp_path / "missing" / "report.json", "{}")
+        write_text(tmp_path / "missing" / "report.json", "{}")
     path = tmp_path / "missing"
     assert str(caught.value) == (
-        f"{path / 'report.json'}: cannot be written: [Errno 2] No such file or directory: "
-        f"'{path / '.report.json.part'}'\nfix: choose another folder"
+        f"{path / 'report.json'}: cannot be written: No such file or directory\nfix: choose another folder"
     )
