@@ -110,7 +110,6 @@ def replace_folder(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-@torch.no_grad()
 def draw_with_sd(
     pipeline: StableDiffusionPipeline,
     prompts: Sequence[str],
@@ -119,45 +118,37 @@ def draw_with_sd(
     guidance: float = GUIDANCE,
 ) -> Picture:
     """Draw each prompt with its own seed, ``first_seed`` onwards: [B, H, W, 3] uint8."""
-    pipeline.set_progress_bar_config(disable=True)
-    parts = []
-    for start in range(0, len(prompts), _DRAW_TOGETHER):
-        texts = list(prompts[start : start + _DRAW_TOGETHER])
-        drawn = pipeline(
-            texts,
-            height=64,
-            width=64,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=_generators(first_seed + start, len(texts)),
-            output_type="np",
-        ).images
-        parts.append(np.round(drawn * 255).astype(np.uint8))
-    return np.concatenate(parts)
+    return _draw(pipeline, prompts, first_seed, num_inference_steps=steps, guidance_scale=guidance)
 
 
-@torch.no_grad()
 def draw_with_flux(
     pipeline: FluxPipeline, prompts: Sequence[str], first_seed: int, steps: int = STEPS
 ) -> Picture:
     """Draw each prompt with its own seed, ``first_seed`` onwards: [B, H, W, 3] uint8."""
+    return _draw(
+        pipeline,
+        prompts,
+        first_seed,
+        num_inference_steps=steps,
+        guidance_scale=0.0,
+        max_sequence_length=MAX_TOKENS,
+    )
+
+
+@torch.no_grad()
+def _draw(
+    pipeline: StableDiffusionPipeline | FluxPipeline,
+    prompts: Sequence[str],
+    first_seed: int,
+    **arguments: float,
+) -> Picture:
     pipeline.set_progress_bar_config(disable=True)
     parts = []
     for start in range(0, len(prompts), _DRAW_TOGETHER):
         texts = list(prompts[start : start + _DRAW_TOGETHER])
+        generators = [torch.Generator().manual_seed(first_seed + start + i) for i in range(len(texts))]
         drawn = pipeline(
-            texts,
-            height=64,
-            width=64,
-            num_inference_steps=steps,
-            guidance_scale=0.0,
-            max_sequence_length=MAX_TOKENS,
-            generator=_generators(first_seed + start, len(texts)),
-            output_type="np",
+            texts, height=64, width=64, generator=generators, output_type="np", **arguments
         ).images
         parts.append(np.round(drawn * 255).astype(np.uint8))
     return np.concatenate(parts)
-
-
-def _generators(first_seed: int, count: int) -> list[torch.Generator]:
-    return [torch.Generator("cpu").manual_seed(first_seed + offset) for offset in range(count)]

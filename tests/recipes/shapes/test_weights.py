@@ -7,16 +7,20 @@ import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from latentc.recipes.shapes import scene as scene_module
 from latentc.recipes.shapes.caption import caption
 from latentc.recipes.shapes.read import read, shows
 from latentc.recipes.shapes.render import Style
 from latentc.recipes.shapes.scene import scenes_held_out
+
+Pictures = NDArray[np.uint8]
 
 WEIGHTS = Path(scene_module.__file__).resolve().parent / "weights"
 SIZE_LIMIT_BYTES = 40 * 10**6
@@ -40,13 +44,10 @@ def generators() -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(1000 + index) for index in range(len(PROMPTS))]
 
 
-def share_right(images: object, style: Style | None = None) -> float:
-    pictures = np.round(np.asarray(images) * 255).astype(np.uint8)
-    right = [
-        shows(picture, scene).entirely_right and (style is None or read(picture).style is style)
-        for picture, scene in zip(pictures, HELD_OUT, strict=True)
-    ]
-    return float(np.mean(right))
+def share_right(pictures: Pictures) -> float:
+    return float(
+        np.mean([shows(one, scene).entirely_right for one, scene in zip(pictures, HELD_OUT, strict=True)])
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -75,79 +76,44 @@ def test_tokenizers_are_saved_in_the_fast_form(folder: str) -> None:
     assert (WEIGHTS / folder / "tokenizer.json").is_file()
 
 
-def test_sd_draws_held_out_prompts() -> None:
-    from diffusers import StableDiffusionPipeline
+def draw_with_sd(adapter: str | None = None, steps: int = 20, guidance: float = 3.0) -> Pictures:
+    """What shapes-sd draws for PROMPTS, with one of ADAPTERS if told."""
+    from diffusers import LCMScheduler, StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "shapes-sd", torch_dtype=torch.float32)
+    if adapter is not None:
+        pipeline.load_lora_weights(WEIGHTS / adapter)
+    if adapter == "shapes-sd-lcm-lora":
+        pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    return draw(pipeline, num_inference_steps=steps, guidance_scale=guidance)
+
+
+def draw(pipeline: Any, **arguments: float) -> Pictures:
     pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(
-        PROMPTS,
-        height=64,
-        width=64,
-        num_inference_steps=20,
-        guidance_scale=3.0,
-        generator=generators(),
-        output_type="np",
-    )
-    assert share_right(drawn.images) >= 0.80
+    drawn = pipeline(PROMPTS, height=64, width=64, generator=generators(), output_type="np", **arguments)
+    pictures: Pictures = np.round(drawn.images * 255).astype(np.uint8)
+    return pictures
+
+
+def test_sd_draws_held_out_prompts() -> None:
+    assert share_right(draw_with_sd()) >= 0.80
 
 
 def test_flux_draws_held_out_prompts() -> None:
     from diffusers import FluxPipeline
 
     pipeline = FluxPipeline.from_pretrained(WEIGHTS / "shapes-flux", torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(
-        PROMPTS,
-        height=64,
-        width=64,
-        num_inference_steps=20,
-        guidance_scale=0.0,
-        max_sequence_length=24,
-        generator=generators(),
-        output_type="np",
-    )
-    assert share_right(drawn.images) >= 0.55  # the model card says 74 % or more of 500
+    drawn = draw(pipeline, num_inference_steps=20, guidance_scale=0.0, max_sequence_length=24)
+    assert share_right(drawn) >= 0.55  # the model card says 74 % or more of 500
 
 
 def test_style_lora_draws_outlines() -> None:
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "shapes-sd", torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.load_lora_weights(WEIGHTS / "shapes-sd-style-lora")
-    drawn = pipeline(
-        PROMPTS,
-        height=64,
-        width=64,
-        num_inference_steps=20,
-        guidance_scale=3.0,
-        generator=generators(),
-        output_type="np",
-    )
-    styles = [read(np.round(image * 255).astype(np.uint8)).style for image in drawn.images]
-    assert (
-        np.mean([style is Style.OUTLINED for style in styles]) >= 0.15
-    )  # the model card says how far this adapter got
+    styles = [read(picture).style for picture in draw_with_sd("shapes-sd-style-lora")]
+    assert np.mean([style is Style.OUTLINED for style in styles]) >= 0.15
 
 
 def test_lcm_lora_draws_in_four_steps() -> None:
-    from diffusers import LCMScheduler, StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "shapes-sd", torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
-    pipeline.load_lora_weights(WEIGHTS / "shapes-sd-lcm-lora")
-    drawn = pipeline(
-        PROMPTS,
-        height=64,
-        width=64,
-        num_inference_steps=4,
-        guidance_scale=1.0,
-        generator=generators(),
-        output_type="np",
-    )
-    assert share_right(drawn.images) >= 0.5
+    assert share_right(draw_with_sd("shapes-sd-lcm-lora", steps=4, guidance=1.0)) >= 0.5
 
 
 def test_clip_prefers_the_true_caption() -> None:
