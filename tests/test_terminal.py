@@ -56,3 +56,17 @@ def test_one_redrawn_line_on_a_terminal_fits_it(monkeypatch: pytest.MonkeyPatch)
     drawn, done = stream.getvalue().split("\r\x1b[K")[1:]
     assert len(drawn) == 39
     assert done == "[3/9] transform/unet: done in 2.0 s\n"
+
+
+def test_time_left_in_a_step_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    stream = Terminal()
+    lines = ProgressLines(stream)
+    lines.started("export/unet", 1, 2, "not built yet", None)
+    now_s = 104.0
+    lines.progressed(0.5, "half")
+    assert stream.getvalue().endswith("[1/2] export/unet  50% half, about 4.0 s left in this step")
+    now_s = 108.0
+    lines.progressed(1.0, "all")
+    assert stream.getvalue().endswith("[1/2] export/unet 100% all")

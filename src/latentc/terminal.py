@@ -125,7 +125,7 @@ class ProgressLines:
         spent_s = time.monotonic() - self._began_s
         if self._left_s is not None:
             return f", about {duration_text(max(self._left_s - spent_s, 0.0))} left"
-        if fraction > 0.05:
+        if 0.05 < fraction < 1:
             return f", about {duration_text(spent_s / fraction - spent_s)} left in this step"
         return ""
 
