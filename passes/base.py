@@ -7,6 +7,7 @@ A pass prints as ``split-low-rank{rank=32}`` and latentc.passes.pass_text reads 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, final
@@ -14,6 +15,7 @@ from typing import ClassVar, final
 import onnx_ir as ir
 
 from latentc.errors import PassError
+from latentc.passes.moments import Moments
 from latentc.passes.options import Json, check_settings, json_of_setting, limits, options_of, text_of_options
 
 
@@ -48,16 +50,37 @@ class LayerLoss:
     relative_error: float
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One way to rewrite a layer that a pass tried, judged on inputs that it was not fitted to.
+
+    Args:
+        layer: name of the weight.
+        pass_name: which pass.
+        way: what was tried, such as ``gptq``.
+        relative_error: ‖rewritten - original‖ / ‖original‖ of the layer's output.
+        taken: whether the layer was rewritten so.
+    """
+
+    layer: str
+    pass_name: str
+    way: str
+    relative_error: float
+    taken: bool
+
+
 @dataclass
 class LossLedger:
-    """Collects layer losses while lazy weights are pulled; one ledger a written model."""
+    """Collects losses and trials while lazy weights are pulled; one ledger a written model."""
 
     losses: list[LayerLoss] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
-    def record(self, loss: LayerLoss) -> None:
-        """Add ``loss``; a weight that is pulled twice is recorded once."""
+    def record(self, loss: LayerLoss, trials: Sequence[Trial] = ()) -> None:
+        """Add ``loss`` and how it was chosen; a weight that is pulled twice is recorded once."""
         if loss not in self.losses:
             self.losses.append(loss)
+            self.trials.extend(trials)
 
 
 @dataclass(frozen=True)
@@ -68,10 +91,12 @@ class PassContext:
         ledger: where lossy passes put their losses.
         calibration: folder of recorded component inputs, ``NNNN.npz`` each with one array an input
             name; None when the recipe has none.
+        moments: what latentc.passes.layer_inputs found out, by the name of a value, as long as it holds.
     """
 
     ledger: LossLedger = field(default_factory=LossLedger)
     calibration: Path | None = None
+    moments: dict[str, Moments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

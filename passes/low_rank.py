@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
 from latentc.passes.int4_weight import int4_weight
+from latentc.passes.moments import output_norm
 from latentc.passes.weights import Floats
 from latentc.recipes.choice import Choice
 
@@ -131,8 +132,7 @@ def _damped(moments: Floats | None) -> Floats | None:
 
 def _size(error: Floats, moments: Floats | None) -> float:
     """‖error‖, or the root mean square that it adds to the outputs."""
-    seen = error if moments is None else moments @ error
-    return float(np.sqrt(max(0.0, float(np.vdot(seen, error)))))
+    return float(np.linalg.norm(error)) if moments is None else output_norm(error, moments)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@
     after    w = DequantizeLinear(w.codes, Cast(w.steps))      axis 0, blocks of ``group``
              y = MatMul(x, w)                    w.codes: int4[K, N], w.steps: float16[K / group, N]
 
+Codes are the nearest ones, or those of GPTQ where recorded inputs show that these serve better.
+
 This is the form that onnxruntime fuses into MatMulNBits and that TensorRT keeps packed. The Cast is folded
 when a session starts; the cast pass removes it for float16 targets.
 """
@@ -18,19 +20,31 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
-from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal
+from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal, Trial
+from latentc.passes.gptq import gptq_codes
 from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
-from latentc.passes.int4_weight import int4_weight
+from latentc.passes.int4_weight import Int4Weight, int4_weight
+from latentc.passes.layer_inputs import moments_of
+from latentc.passes.moments import Moments, output_norm
 from latentc.passes.options import limits
 from latentc.passes.weights import (
     ORIGINAL,
     SPLIT_GROUP,
     Array,
+    Floats,
     JointTensors,
     Linear,
     initializer,
     read_floats,
 )
+from latentc.recipes.choice import Choice
+
+
+class Rounding(Choice):
+    """How codes are chosen when the steps are."""
+
+    NEAREST = "nearest"
+    GPTQ = "gptq"
 
 
 @dataclass(frozen=True)
@@ -38,10 +52,14 @@ class QuantizeInt4(Pass):
     """Quantize the weights of linears to symmetric INT4 through NNCF; activations stay as they are."""
 
     name: ClassVar[str] = "quantize-int4"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     preserves: ClassVar[bool] = False
 
     group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
+    rounding: Rounding = field(
+        default=Rounding.NEAREST,
+        metadata=limits(None, None, "gptq: fitted to recorded inputs, where that is better on held-out ones"),
+    )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
     )
@@ -49,6 +67,11 @@ class QuantizeInt4(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """GPTQ does."""
+        return self.rounding is Rounding.GPTQ
 
     def requires(self, model: ir.Model) -> None:
         """Linears are MatMul with [K, N] constants, split (if at all) for the same group."""
@@ -66,16 +89,19 @@ class QuantizeInt4(Pass):
         """Put codes, steps and a DequantizeLinear before every linear that can take them."""
         changes: list[Change] = []
         refusals: list[Refusal] = []
-        for linear, refusal in list(int4_linears(model.graph, self.group, self.skip)):
+        linears = list(int4_linears(model.graph, self.group, self.skip))
+        taken = [linear for linear, refusal in linears if refusal is None]
+        moments = moments_of(self.name, model, taken, context) if self.needs_calibration and taken else {}
+        for linear, refusal in linears:
             if refusal is not None:
                 refusals.append(refusal)
                 continue
-            self._quantize(model.graph, linear, context.ledger)
+            self._quantize(model.graph, linear, moments.get(linear.name), context.ledger)
             K, N = linear.shape
             changes.append(Change(linear.name, f"float32[{K},{N}] to int4 in groups of {self.group}"))
         return PassResult(model, tuple(changes), (*refusals, *other_weights(model.graph)))
 
-    def _quantize(self, graph: ir.Graph, linear: Linear, ledger: LossLedger) -> None:
+    def _quantize(self, graph: ir.Graph, linear: Linear, moments: Moments | None, ledger: LossLedger) -> None:
         K, N = linear.shape
         source = linear.weight.const_value
         if source is None:
@@ -84,7 +110,7 @@ class QuantizeInt4(Pass):
             "codes": (ir.DataType.INT4, (K, N)),
             "steps": (ir.DataType.FLOAT16, (K // self.group, N)),
         }
-        joint = JointTensors(lambda: self._compute(linear.name, source, ledger), specs)
+        joint = JointTensors(lambda: self._compute(linear.name, source, moments, ledger), specs)
         del graph.initializers[linear.name]
         codes = initializer(graph, f"{linear.name}.codes", joint.tensor("codes"))
         steps = initializer(graph, f"{linear.name}.steps", joint.tensor("steps"))
@@ -102,16 +128,37 @@ class QuantizeInt4(Pass):
         graph.insert_before(linear.nodes[0], [cast, dequantize])
         linear.weight.replace_all_uses_with(dequantize.outputs[0])
 
-    def _compute(self, name: str, source: ir.TensorProtocol, ledger: LossLedger) -> Mapping[str, Array]:
+    def _compute(
+        self, name: str, source: ir.TensorProtocol, moments: Moments | None, ledger: LossLedger
+    ) -> Mapping[str, Array]:
         weight = read_floats(source)
         if not np.isfinite(weight).all():
             raise PassError(self.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+        stored = source.meta.get(ORIGINAL)
+        original = weight if stored is None else read_floats(stored)
         quantized = int4_weight(weight, self.group)
-        original = source.meta.get(ORIGINAL)
-        norm = np.linalg.norm(weight if original is None else read_floats(original))
+        trials: list[Trial] = []
+        if moments is not None:
+            quantized, trials = self._better(name, weight, original, quantized, moments)
+        norm = np.linalg.norm(original)
         error = np.linalg.norm(quantized.floats() - weight)
-        ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0))
+        ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0), trials)
         return {"codes": quantized.codes, "steps": quantized.steps}
+
+    def _better(
+        self, name: str, weight: Floats, original: Floats, nearest: Int4Weight, moments: Moments
+    ) -> tuple[Int4Weight, list[Trial]]:
+        """What gives the smaller output error on held-out inputs: ``nearest``, or GPTQ with its steps."""
+        fitted = Int4Weight(gptq_codes(weight, nearest.steps, moments.fit), nearest.steps)
+        ways = ((Rounding.NEAREST, nearest), (Rounding.GPTQ, fitted))
+        size = output_norm(original, moments.held_out)
+        errors = [output_norm(way.floats() - weight, moments.held_out) for _, way in ways]
+        best = int(errors[1] < errors[0])
+        trials = [
+            Trial(name, self.name, str(rounding), errors[i] / size if size > 0 else 0.0, i == best)
+            for i, (rounding, _) in enumerate(ways)
+        ]
+        return ways[best][1], trials
 
 
 def require_power_of_two(pass_name: str, group: int) -> None:

@@ -49,5 +49,7 @@ def run_passes(
         if observer is not None:
             observer(model, step, result.model)
         model = result.model
+        if not step.preserves:
+            context.moments.clear()
         reports.append(PassReport(str(step), step.version, result.changes, result.refusals))
     return model, tuple(reports)

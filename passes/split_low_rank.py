@@ -24,8 +24,8 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
-from latentc.passes.calibration import read_samples, second_moments
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
+from latentc.passes.layer_inputs import moments_of
 from latentc.passes.low_rank import BranchType, arrays_of, branch_bytes, largest_rank, low_rank_branch
 from latentc.passes.options import limits
 from latentc.passes.quantize_int4 import require_power_of_two
@@ -53,7 +53,7 @@ class SplitLowRank(Pass):
     """Split each linear that quantize-int4 will take into a low-rank branch and a rest."""
 
     name: ClassVar[str] = "split-low-rank"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     preserves: ClassVar[bool] = True
 
     rank: int = field(default=32, metadata=limits(1, 4096, "largest rank of a branch"))
@@ -103,7 +103,12 @@ class SplitLowRank(Pass):
         changes: list[Change] = []
         refusals: list[Refusal] = []
         linears = list(int4_linears(model.graph, self.group, self.skip))
-        moments = self._moments(model, [linear for linear, why in linears if why is None], context)
+        whole = [
+            linear
+            for linear, why in linears
+            if why is None and SPLIT_RANK not in linear.nodes[0].metadata_props
+        ]
+        moments = moments_of(self.name, model, whole, context) if self.calibrated and whole else {}
         for linear, refusal in linears:
             K, N = linear.shape
             rank = min(self.rank, largest_rank(K, N, self.group, self.branch, self.max_ratio))
@@ -120,26 +125,10 @@ class SplitLowRank(Pass):
                     )
                 )
             else:
-                self._split(model.graph, linear, rank, moments.get(linear.name))
+                known = moments.get(linear.name)
+                self._split(model.graph, linear, rank, None if known is None else known.fit)
                 changes.append(Change(linear.name, f"[{K},{N}] to a rest and rank {rank}"))
         return PassResult(model, tuple(changes), tuple(refusals))
-
-    def _moments(self, model: ir.Model, linears: list[Linear], context: PassContext) -> dict[str, Floats]:
-        """By weight: the second moments of what the linears multiply it with; empty when not wanted."""
-        read = {
-            linear.name: [name_of(node.inputs[0]) for node in linear.nodes if node.inputs[0] is not None]
-            for linear in linears
-            if SPLIT_RANK not in linear.nodes[0].metadata_props
-        }
-        if not self.calibrated or not read:
-            return {}
-        samples = read_samples(self.name, context.calibration, model)
-        names = sorted({name for several in read.values() for name in several})
-        found = second_moments(model, names, samples)
-        return {
-            weight: np.mean([found[name] for name in several], axis=0, dtype=np.float32)
-            for weight, several in read.items()
-        }
 
     def _split(self, graph: ir.Graph, linear: Linear, rank: int, moments: Floats | None) -> None:
         K, N = linear.shape

@@ -19,7 +19,7 @@ from latentc.runtime.manifest import Json
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from latentc.passes.base import LayerLoss, Pass
+    from latentc.passes.base import LossLedger, Pass
     from latentc.passes.sequence import PassReport
 
 PASSES_FILE = "passes.json"
@@ -80,7 +80,7 @@ class Transform(Stage):
         reports = tuple(
             replace(report, text=str(placeless(one))) for report, one in zip(reports, passes, strict=True)
         )
-        text = passes_to_json(self.component, reports, context.ledger.losses)
+        text = passes_to_json(self.component, reports, context.ledger)
         for path in (path for one in passes for path in one.files()):
             text = text.replace(str(path), path.name)  # in what a pass says of a file
         (out / PASSES_FILE).write_text(text, encoding="utf-8")
@@ -109,12 +109,13 @@ def forget_folders(model: ir.Model, passes: Sequence[Pass]) -> None:
             model.graph.metadata_props[key] = note.replace(str(path), path.name)
 
 
-def passes_to_json(component: str, reports: Sequence[PassReport], losses: Sequence[LayerLoss]) -> str:
+def passes_to_json(component: str, reports: Sequence[PassReport], ledger: LossLedger) -> str:
     """Canonical text of what the passes did to ``component``."""
     data = {
         "format": 1,
         "component": component,
         "passes": [asdict(report) for report in reports],
-        "losses": [asdict(loss) for loss in sorted(losses, key=lambda loss: (loss.layer, loss.pass_name))],
+        "losses": [asdict(one) for one in sorted(ledger.losses, key=lambda one: (one.layer, one.pass_name))],
+        "trials": [asdict(one) for one in sorted(ledger.trials, key=lambda one: (one.layer, one.way))],
     }
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

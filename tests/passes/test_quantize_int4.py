@@ -11,7 +11,7 @@ from tests.passes.graphs import inputs_of, model_of, relative_error, run_folder
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.model_file import write_model
-from latentc.passes.quantize_int4 import QuantizeInt4
+from latentc.passes.quantize_int4 import QuantizeInt4, Rounding
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.passes.weight_bytes import weigh
 
@@ -87,3 +87,55 @@ def test_another_group_than_planned_is_refused() -> None:
         "quantize-int4.group: is 32, but split-low-rank planned its branches for groups of 64\n"
         "fix: give both passes the same group"
     )
+
+
+def record_inputs(folder: Path, channels: int, count: int, seed: int) -> None:
+    """``count`` records of correlated inputs, so that one channel can make up for another."""
+    generator = np.random.default_rng(seed)
+    mixing = generator.standard_normal((channels // 4, channels))
+    for number in range(count):
+        rows = generator.standard_normal((1, 200, channels // 4)) @ mixing
+        rows += 0.1 * generator.standard_normal(rows.shape)
+        np.savez(folder / f"{number:04d}.npz", x=rows.astype(np.float32))
+
+
+def test_gptq_is_closer_on_inputs_that_it_never_saw(tmp_path: Path, seed: int) -> None:
+    model = model_of(LINEAR)
+    for name in ("records", "others"):
+        (tmp_path / name).mkdir()
+    record_inputs(tmp_path / "records", 128, 6, seed)
+    record_inputs(tmp_path / "others", 128, 1, seed)
+    feeds = dict(np.load(tmp_path / "others" / "0000.npz"))
+    write_model(model, tmp_path / "float")
+    expected = run_folder(tmp_path / "float", feeds)[0]
+    errors = {}
+    for rounding in Rounding:
+        context = PassContext(calibration=tmp_path / "records")
+        write_model(QuantizeInt4(rounding=rounding)(model, context).model, tmp_path / str(rounding))
+        errors[rounding] = relative_error(run_folder(tmp_path / str(rounding), feeds)[0], expected)
+    assert errors[Rounding.GPTQ] < 0.8 * errors[Rounding.NEAREST]
+    taken = {trial.way: trial.taken for trial in context.ledger.trials}
+    assert taken == {"nearest": False, "gptq": True}
+
+
+def test_gptq_that_does_not_carry_over_is_refused(tmp_path: Path, seed: int) -> None:
+    """Two records to fit to with few, equal rows; the third, held out, is of another kind."""
+    model = model_of(LINEAR)
+    generator = np.random.default_rng(seed)
+    direction = generator.standard_normal((1, 1, 128))
+    for number in range(3):
+        rows = generator.standard_normal((1, 300, 128)) if number == 2 else np.repeat(direction, 8, axis=1)
+        np.savez(tmp_path / f"{number:04d}.npz", x=rows.astype(np.float32))
+    context = PassContext(calibration=tmp_path)
+    fitted = QuantizeInt4(rounding=Rounding.GPTQ)(model, context).model
+    write_model(fitted, tmp_path / "fitted")
+    write_model(QuantizeInt4()(model, PassContext()).model, tmp_path / "nearest")
+    errors = {trial.way: trial.relative_error for trial in context.ledger.trials if trial.taken}
+    assert list(errors) == ["nearest"]
+    name = "model.onnx.data"
+    assert (tmp_path / "fitted" / name).read_bytes() == (tmp_path / "nearest" / name).read_bytes()
+
+
+def test_gptq_without_records_is_an_error() -> None:
+    with pytest.raises(PassError, match="needs calibration data"):
+        QuantizeInt4(rounding=Rounding.GPTQ)(model_of(LINEAR), PassContext())
