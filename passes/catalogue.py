@@ -8,6 +8,7 @@ from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
 from latentc.passes.fuse_lora import FuseLora
 from latentc.passes.integer_convolutions import IntegerConvolutions
+from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
 from latentc.passes.split_low_rank import SplitLowRank
@@ -18,6 +19,7 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8,
     SplitLowRank,
     QuantizeInt4,
+    QuantizeActivations,
     IntegerConvolutions,
     Cast,
 )

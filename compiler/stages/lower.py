@@ -88,12 +88,15 @@ class Lower(Stage):
         progress(1.0, f"{self.component}: done")
 
     def _copy_onnx(self, source: Path, out: Path, progress: Progress) -> Lowered:
+        from latentc.compiler.stages.simulated import simulated_in
         from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model
 
         progress(0.0, f"{self.component}: copying the graph and its weights")
         for name in (GRAPH_FILE, DATA_FILE):
             shutil.copyfile(source / name, out / name)
-        return Lowered(entry_of_model(read_model(out), f"{self.component}/{GRAPH_FILE}", ""))
+        model = read_model(out)
+        entry = entry_of_model(model, f"{self.component}/{GRAPH_FILE}", "")
+        return Lowered(entry, simulated_in(model, self.component))
 
     def _lower_for_mobile(self, source: Path, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.onnxruntime_limits import (
@@ -108,10 +111,13 @@ class Lower(Stage):
             content_of_ort,
             ort_from_onnx,
         )
+        from latentc.compiler.stages.simulated import refuse_simulated
         from latentc.passes.base import PassContext
         from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model, write_model
 
-        model = _integer_convolutions()(read_model(source), PassContext()).model
+        model = read_model(source)
+        refuse_simulated(model, target_named(self.target_name), self.component)
+        model = _integer_convolutions()(model, PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
         if (source / DATA_FILE).stat().st_size > LARGEST_WEIGHT_BYTES:
             write_model(model, out)
@@ -141,12 +147,15 @@ class Lower(Stage):
 
     def _lower_for_tensorrt(self, target: Target, source: Path, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.rtx_engine import build_rtx_engine
+        from latentc.compiler.stages.simulated import refuse_simulated
         from latentc.compiler.stages.tensorrt_limits import check_for_tensorrt
         from latentc.passes.base import PassContext
         from latentc.passes.model_file import GRAPH_FILE, read_model, write_model
 
         progress(0.0, f"{self.component}: casting to {target.float_type}")
-        model = _cast()(read_model(source), PassContext()).model
+        model = read_model(source)
+        refuse_simulated(model, target, self.component)
+        model = _cast()(model, PassContext()).model
         check_for_tensorrt(model, target.name, self.component)
         write_model(model, out, lambda done, name: progress(0.1 + 0.3 * done, f"{self.component}: {name}"))
         graph_file = out / GRAPH_FILE

@@ -1,0 +1,184 @@
+"""Quantize-activations: round what 4-bit linears multiply to few bits, each token and group as it comes.
+
+    before   y = MatMul(x, DequantizeLinear(w.codes, …))          x: float32[…, K]
+    after    g = Reshape(x, [-1, K / group, group])
+             step = Max(ReduceMax(Abs(g)) / 7, tiny)              / 127 for 8 bits
+             x.rounded = Reshape(Round(g / step) · step, Shape(x))
+             y = MatMul(x.rounded, DequantizeLinear(w.codes, …))
+
+The steps are dynamic, one a token and group, and symmetric from -7 to 7, as SVDQuant's kernels have them
+(arXiv 2411.05007, nunchaku). No runtime of ours executes products of INT4 by INT4: plain operators compute
+the same values in float32. So this is a simulation, and a target that would have to execute it refuses it. A
+low-rank branch still multiplies the unrounded x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from latentc.errors import PassError
+from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
+from latentc.passes.calibration import inner_values, read_samples
+from latentc.passes.options import limits
+from latentc.passes.quantize_int4 import require_power_of_two
+from latentc.passes.weights import BRANCH_OF, Floats, constant, initializer, matches, name_of, shape_of
+
+SIMULATED = "latentc.simulated"
+"""Node metadata on what stands for an operation that no runtime executes so; its value says which."""
+
+_TINY = np.float32(2.0**-24)  # a step for groups of zeros
+_MEASURED_SAMPLES = 4
+_INTEGERS = (ir.DataType.INT4, ir.DataType.INT8)
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """A value that quantized linears multiply: which MatMuls, and the first one's weight."""
+
+    value: ir.Value
+    nodes: tuple[ir.Node, ...]
+    weight: str
+    K: int
+
+
+@dataclass(frozen=True)
+class QuantizeActivations(Pass):
+    """Simulate dynamic INT4 or INT8 activations of the linears that quantize-int4 took."""
+
+    name: ClassVar[str] = "quantize-activations"
+    version: ClassVar[int] = 1
+    preserves: ClassVar[bool] = False
+
+    bits: int = field(default=4, metadata=limits(4, 8, "4 or 8"))
+    group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
+    skip: tuple[str, ...] = field(
+        default=(), metadata=limits(None, None, "names of weights whose inputs stay, * matches any text")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_power_of_two(self.name, self.group)
+        if self.bits not in (4, 8):
+            raise PassError(f"{self.name}.bits", f"is {self.bits}, wanted 4 or 8", "write bits=4")
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Recorded inputs say what the rounding costs in each layer."""
+        return True
+
+    @property
+    def largest(self) -> int:
+        """The largest code."""
+        return 7 if self.bits == 4 else 127
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Round each value that quantized linears read, once for all of them."""
+        changes: list[Change] = []
+        refusals: list[Refusal] = []
+        found: list[_Rounded] = []
+        for rounded, refusal in _read_by_quantized(model.graph, self.group, self.skip):
+            if refusal is None:
+                found.append(rounded)
+            else:
+                refusals.append(refusal)
+        if found:
+            samples = read_samples(self.name, context.calibration, model)[:_MEASURED_SAMPLES]
+            names = list(dict.fromkeys(name_of(rounded.value) for rounded in found))
+            errors = self._errors(list(inner_values(model, names, samples)), names)
+            for rounded in found:
+                error = errors[name_of(rounded.value)]
+                context.ledger.record(LayerLoss(rounded.weight, self.name, error))
+                changes.append(
+                    Change(name_of(rounded.value), f"to int{self.bits} in groups of {self.group}, simulated")
+                )
+                self._round(model.graph, rounded)
+        return PassResult(model, tuple(changes), tuple(refusals))
+
+    def rounded(self, rows: Floats) -> Floats:
+        """What the nodes make of ``rows`` [R, K]."""
+        grouped = rows.reshape(len(rows), -1, self.group)
+        steps = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(self.largest), _TINY)
+        return np.asarray((np.rint(grouped / steps) * steps).reshape(rows.shape), dtype=np.float32)
+
+    def _errors(self, seen: list[dict[str, Floats]], names: list[str]) -> dict[str, float]:
+        """‖rounded - x‖ / ‖x‖ of each value."""
+        errors = {}
+        for name in names:
+            rows = np.concatenate([values[name].reshape(-1, values[name].shape[-1]) for values in seen])
+            norm = float(np.linalg.norm(rows))
+            errors[name] = float(np.linalg.norm(self.rounded(rows) - rows)) / norm if norm > 0 else 0.0
+        return errors
+
+    def _round(self, graph: ir.Graph, rounded: _Rounded) -> None:
+        value, stem = rounded.value, name_of(rounded.value)
+        grouped_shape = _vector(graph, f"{stem}.grouped_shape", [-1, rounded.K // self.group, self.group])
+        axes = _vector(graph, f"{stem}.group_axis", [-1])
+        largest = _number(graph, f"{stem}.largest_code", np.float32(self.largest))
+        tiny = _number(graph, f"{stem}.smallest_step", _TINY)
+        nodes: list[ir.Node] = []
+
+        def add(op_type: str, inputs: list[ir.Value], ending: str, **attributes: int) -> ir.Value:
+            node = ir.node(op_type, inputs, attributes=attributes)
+            node.name = node.outputs[0].name = f"{stem}.{ending}"
+            node.outputs[0].dtype = ir.DataType.INT64 if op_type == "Shape" else ir.DataType.FLOAT
+            nodes.append(node)
+            return node.outputs[0]
+
+        shape = add("Shape", [value], "shape")
+        grouped = add("Reshape", [value, grouped_shape], "grouped")
+        peak = add("ReduceMax", [add("Abs", [grouped], "size"), axes], "peak", keepdims=1)
+        step = add("Max", [add("Div", [peak, largest], "raw_step"), tiny], "step")
+        codes = add("Round", [add("Div", [grouped, step], "scaled")], "codes")
+        result = add("Reshape", [add("Mul", [codes, step], "restored"), shape], "rounded")
+        result.shape = value.shape
+        nodes[-1].metadata_props[SIMULATED] = f"INT{self.bits} activations"
+        graph.insert_before(rounded.nodes[0], nodes)
+        for node in rounded.nodes:
+            node.replace_input_with(0, result)
+
+
+def _read_by_quantized(
+    graph: ir.Graph, group: int, skip: tuple[str, ...]
+) -> Iterator[tuple[_Rounded, Refusal | None]]:
+    """Every value that MatMuls with dequantized integer weights multiply, with the reason to leave it."""
+    readers: dict[ir.Value, list[tuple[ir.Node, str, int]]] = {}
+    for node in graph:
+        if node.op_type != "MatMul" or node.domain or node.inputs[0] is None or node.inputs[1] is None:
+            continue
+        source = node.inputs[1].producer()
+        codes = constant(source.inputs[0]) if source is not None else None
+        if source is None or source.op_type != "DequantizeLinear" or codes is None:
+            continue
+        if codes.dtype in _INTEGERS and len(codes.shape) == 2 and BRANCH_OF not in node.metadata_props:
+            reader = (node, name_of(node.inputs[1]), shape_of(codes)[0])
+            readers.setdefault(node.inputs[0], []).append(reader)
+    for value, all_readers in readers.items():
+        wanted = [reader for reader in all_readers if not matches(reader[1], skip)]
+        for _, weight, K in all_readers:
+            if matches(weight, skip):
+                yield _Rounded(value, (), weight, K), Refusal(weight, "matches skip")
+        if not wanted:
+            continue
+        nodes = tuple(node for node, _, _ in wanted)
+        _, weight, K = wanted[0]
+        rounded = _Rounded(value, nodes, weight, K)
+        producer = value.producer()
+        if producer is not None and SIMULATED in producer.metadata_props:
+            yield rounded, Refusal(weight, "its input is rounded already")
+        elif K % group:
+            yield rounded, Refusal(weight, f"its {K} inputs are no multiple of the group, {group}")
+        else:
+            yield rounded, None
+
+
+def _vector(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+    return initializer(graph, name, ir.tensor(np.array(numbers, np.int64), name=name))
+
+
+def _number(graph: ir.Graph, name: str, number: np.float32) -> ir.Value:
+    return initializer(graph, name, ir.tensor(np.asarray(number), name=name))
