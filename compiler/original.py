@@ -85,6 +85,13 @@ class Original:
             self.modules[Component.UNET] = FlatUnet(pipeline.unet)
 
     @property
+    def denoiser(self) -> torch.nn.Module:
+        """The diffusers module that is called in every step."""
+        flat: Any = self.modules[self.family.denoiser]
+        module: torch.nn.Module = flat.original
+        return module
+
+    @property
     def is_guided(self) -> bool:
         """Whether each step runs a negative half too, as StableDiffusionPipeline decides it."""
         return self.family is STABLE_DIFFUSION and self.options.guidance > 1.0

@@ -102,8 +102,13 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
     }
     reference = steps.add(Step("reference", _reference(loaded, model, sampling, prompts), {}))
     needs_calibration = any(_takes_calibration(chain) for chain in passes.values())
+    needs_rows = any(one.needs_rows for chain in passes.values() for one in chain)
     calibration = (
-        {"calibration": steps.add(Step("calibrate", _calibrate(loaded, model, sampling, prompts), {}))}
+        {
+            "calibration": steps.add(
+                Step("calibrate", _calibrate(loaded, model, sampling, prompts, needs_rows=needs_rows), {})
+            )
+        }
         if needs_calibration
         else {}
     )
@@ -195,7 +200,12 @@ def _reference(
 
 
 def _calibrate(
-    loaded: LoadedRecipe, model: ModelFolder, sampling: SamplingOptions, prompts: tuple[str, ...]
+    loaded: LoadedRecipe,
+    model: ModelFolder,
+    sampling: SamplingOptions,
+    prompts: tuple[str, ...],
+    *,
+    needs_rows: bool,
 ) -> Calibrate:
     """Calibration draws from the same set as validation, but never a prompt that validation judges by."""
     chosen = loaded.recipe.calibration
@@ -203,7 +213,8 @@ def _calibrate(
     own = read_prompts(chosen.prompts, shared + chosen.count, loaded.file.parent)[shared:]
     first = _CALIBRATION_SEEDS + chosen.seed
     seeds = tuple(range(first, first + chosen.count))
-    return Calibrate(model.family.name, sampling, own, seeds, chosen.samples)
+    rows = chosen.rows if needs_rows else 0
+    return Calibrate(model.family.name, sampling, own, seeds, chosen.samples, rows)
 
 
 def _engine_sizes(

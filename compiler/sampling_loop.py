@@ -17,6 +17,7 @@ from latentc.runtime import noise as runtime_noise
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from latentc.compiler.row_capture import RowCapture
     from latentc.compiler.stage import Progress
 
 Array: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.int64]"
@@ -117,8 +118,9 @@ def draw(
     places: Sequence[Place],
     trajectory_prompts: int,
     progress: Progress,
+    capture: RowCapture | None = None,
 ) -> Drawn:
-    """Draw ``prompts`` in batches with noise from latentc.runtime.noise.
+    """Draw ``prompts`` in batches with noise from latentc.runtime.noise; ``capture`` looks on.
 
     Raises:
         ModelError: the pipeline gives NaN or infinity for a prompt.
@@ -144,6 +146,8 @@ def draw(
         batch_noise = _step_noise(original, seeds[batch], steps) if takes_noise else None
         if batch_noise is not None:
             fresh.append(batch_noise)
+        if capture is not None:
+            capture.begin(range(batch.start, batch.stop))
         watch = _Watch(original, start, places, trajectory_prompts, records)
 
         def observe(call: DenoiserCall, watch: _Watch = watch, batch: slice = batch) -> None:

@@ -82,6 +82,10 @@ class LossLedger:
             self.losses.append(loss)
             self.trials.extend(trials)
 
+    def try_out(self, trial: Trial) -> None:
+        """Add a trial that a pass made when it was applied."""
+        self.trials.append(trial)
+
 
 @dataclass(frozen=True)
 class PassContext:
@@ -135,6 +139,11 @@ class Pass(ABC):
     @property
     def needs_calibration(self) -> bool:
         """Whether PassContext.calibration must be given."""
+        return False
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether calibration must record rows of what linears multiply (latentc.passes.layer_rows)."""
         return False
 
     def __str__(self) -> str:

@@ -11,12 +11,14 @@ from latentc.passes.integer_convolutions import IntegerConvolutions
 from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
+from latentc.passes.smooth import Smooth
 from latentc.passes.split_low_rank import SplitLowRank
 
 PASSES: tuple[type[Pass], ...] = (
     Canonicalize,
     FuseLora,
     QuantizeInt8,
+    Smooth,
     SplitLowRank,
     QuantizeInt4,
     QuantizeActivations,

@@ -33,6 +33,7 @@ SIMULATED = "latentc.simulated"
 
 _TINY = np.float32(2.0**-24)  # a step for groups of zeros
 _MEASURED_SAMPLES = 4
+_LARGEST = {4: 7, 8: 127}
 _INTEGERS = (ir.DataType.INT4, ir.DataType.INT8)
 
 
@@ -63,18 +64,13 @@ class QuantizeActivations(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
-        if self.bits not in (4, 8):
+        if self.bits not in _LARGEST:
             raise PassError(f"{self.name}.bits", f"is {self.bits}, wanted 4 or 8", "write bits=4")
 
     @property
     def needs_calibration(self) -> bool:
         """Recorded inputs say what the rounding costs in each layer."""
         return True
-
-    @property
-    def largest(self) -> int:
-        """The largest code."""
-        return 7 if self.bits == 4 else 127
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Round each value that quantized linears read, once for all of them."""
@@ -99,26 +95,24 @@ class QuantizeActivations(Pass):
                 self._round(model.graph, rounded)
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def rounded(self, rows: Floats) -> Floats:
-        """What the nodes make of ``rows`` [R, K]."""
-        grouped = rows.reshape(len(rows), -1, self.group)
-        steps = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(self.largest), _TINY)
-        return np.asarray((np.rint(grouped / steps) * steps).reshape(rows.shape), dtype=np.float32)
-
     def _errors(self, seen: list[dict[str, Floats]], names: list[str]) -> dict[str, float]:
         """‖rounded - x‖ / ‖x‖ of each value."""
         errors = {}
         for name in names:
             rows = np.concatenate([values[name].reshape(-1, values[name].shape[-1]) for values in seen])
             norm = float(np.linalg.norm(rows))
-            errors[name] = float(np.linalg.norm(self.rounded(rows) - rows)) / norm if norm > 0 else 0.0
+            errors[name] = (
+                float(np.linalg.norm(rounded_rows(rows, self.bits, self.group) - rows)) / norm
+                if norm > 0
+                else 0.0
+            )
         return errors
 
     def _round(self, graph: ir.Graph, rounded: _Rounded) -> None:
         value, stem = rounded.value, name_of(rounded.value)
         grouped_shape = _vector(graph, f"{stem}.grouped_shape", [-1, rounded.K // self.group, self.group])
         axes = _vector(graph, f"{stem}.group_axis", [-1])
-        largest = _number(graph, f"{stem}.largest_code", np.float32(self.largest))
+        largest = _number(graph, f"{stem}.largest_code", np.float32(_LARGEST[self.bits]))
         tiny = _number(graph, f"{stem}.smallest_step", _TINY)
         nodes: list[ir.Node] = []
 
@@ -140,6 +134,13 @@ class QuantizeActivations(Pass):
         graph.insert_before(rounded.nodes[0], nodes)
         for node in rounded.nodes:
             node.replace_input_with(0, result)
+
+
+def rounded_rows(rows: Floats, bits: int, group: int) -> Floats:
+    """What the nodes make of ``rows`` [R, K]; ``bits`` are 4 or 8."""
+    grouped = rows.reshape(len(rows), -1, group)
+    steps = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(_LARGEST[bits]), _TINY)
+    return np.asarray((np.rint(grouped / steps) * steps).reshape(rows.shape), dtype=np.float32)
 
 
 def _read_by_quantized(

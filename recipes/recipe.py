@@ -77,6 +77,8 @@ class Calibration(_Value):
     """How many prompts are drawn."""
     samples: int = Field(default=32, ge=1, le=4096)
     """How many inputs of each component are kept, spread over the steps."""
+    rows: int = Field(default=1024, ge=0, le=65536)
+    """How many rows of what each linear of the denoiser multiplies are kept; half as many are held out."""
     seed: int = Field(default=1, ge=0)
     """Where the noise comes from."""
 

@@ -1,11 +1,13 @@
 """Calibrate: record what every component takes while the original draws the calibration prompts.
 
 out/<component>/NNNN.npz   one array an input name, B is 1; float32, ids int64
+out/<denoiser>/rows/       what its linears multiply: latentc.compiler.row_capture
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -13,8 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 from latentc.compiler.sampling_options import TOOLS
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.toolchain import versions
+from latentc.passes.layer_rows import ROWS
 
 if TYPE_CHECKING:
+    from latentc.compiler.original import Original
+    from latentc.compiler.row_capture import RowCapture
     from latentc.compiler.sampling_options import SamplingOptions
     from latentc.runtime.manifest import Json
 
@@ -29,16 +34,18 @@ class Calibrate(Stage):
         prompts: other ones than the reference's.
         seeds: one a prompt.
         samples: how many inputs of each component are kept at most.
+        rows: how many rows of what each linear of the denoiser multiplies are kept; 0 keeps none.
     """
 
     name: ClassVar[str] = "calibrate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     family: str
     sampling: SamplingOptions
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     samples: int
+    rows: int = 0
 
     def options(self) -> dict[str, Json]:
         """What is drawn, how, how much of it is kept, and by which packages."""
@@ -48,6 +55,7 @@ class Calibrate(Stage):
             "prompts": list(self.prompts),
             "seeds": list(self.seeds),
             "samples": self.samples,
+            "rows": self.rows,
             "toolchain": dict(versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))),
         }
 
@@ -66,17 +74,37 @@ class Calibrate(Stage):
         progress(0.0, "loading the original")
         original = Original(family_named(self.family), self.sampling)
         places = spread(self.samples, len(self.prompts), self.sampling.steps, is_guided=original.is_guided)
-        drawn = draw(
-            original,
-            self.prompts,
-            self.seeds,
-            places=places,
-            trajectory_prompts=0,
-            progress=lambda done, words: progress(0.05 + 0.9 * done, words),
-        )
+        with ExitStack() as stack:
+            capture = stack.enter_context(self._capture(original, out)) if self.rows else None
+            drawn = draw(
+                original,
+                self.prompts,
+                self.seeds,
+                places=places,
+                trajectory_prompts=0,
+                progress=lambda done, words: progress(0.05 + 0.9 * done, words),
+                capture=capture,
+            )
         for spec in original.family.components:
             folder = out / str(spec.component)
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             for number, record in enumerate(records_of(original, drawn, spec.component, self.samples)):
                 np.savez(folder / f"{number:04d}.npz", allow_pickle=False, **record.inputs)
         progress(1.0, f"{len(places)} inputs of the denoiser")
+
+    def _capture(self, original: Original, out: Path) -> RowCapture:
+        from latentc.compiler.row_capture import RowCapture
+        from latentc.compiler.sampling_loop import batch_size
+
+        folder = out / str(original.family.denoiser) / ROWS
+        folder.mkdir(parents=True)
+        together = batch_size(self.sampling.height, self.sampling.width)
+        return RowCapture(
+            original.denoiser,
+            folder,
+            rows=self.rows,
+            prompts=len(self.prompts),
+            calls=self.sampling.steps,
+            batches=-(-len(self.prompts) // together),
+            seed=0,
+        )

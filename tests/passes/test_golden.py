@@ -19,7 +19,9 @@ from latentc.errors import LatentcError
 from latentc.passes.base import PassContext
 from latentc.passes.catalogue import PASSES
 from latentc.passes.graph_text import graph_text
+from latentc.passes.layer_rows import ROWS
 from latentc.passes.pass_text import pass_from_text
+from latentc.passes.weights import find_linears
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(GOLDEN.glob("*/*.txt"))
@@ -53,6 +55,12 @@ def outcome(pass_text: str, before: str, folder: Path) -> str:
 def calibration_of(model: ir.Model, folder: Path) -> Path:
     for seed in range(4):
         np.savez(folder / f"{seed:04d}.npz", **inputs_of(model, SIZES, seed))  # type: ignore[arg-type] # stubs
+    (folder / ROWS).mkdir()
+    for linear in find_linears(model.graph):
+        rows = np.random.default_rng(1).standard_normal((40, linear.shape[0])).astype(np.float32)
+        rows[:, 3] *= 30  # a channel that sticks out
+        np.save(folder / ROWS / f"{linear.name}.fit.npy", rows[:24])
+        np.save(folder / ROWS / f"{linear.name}.held_out.npy", rows[24:])
     return folder
 
 

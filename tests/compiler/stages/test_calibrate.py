@@ -58,3 +58,26 @@ def test_calibration_of_flux_keeps_ids_without_batch(tiny_flux: Path, tmp_path: 
         "latent": (1, 64, 16), "timestep": (1,), "text_states": (1, 32, 64), "pooled_states": (1, 64),
         "image_ids": (64, 3), "text_ids": (32, 3),
     }  # fmt: skip
+
+
+def test_rows_of_every_linear_of_the_denoiser(tiny_stable_diffusion: Path, tmp_path: Path) -> None:
+    prompts, seeds = (*PROMPTS, "a red square"), (10, 11, 12, 13)
+    stage = Calibrate("stable-diffusion", sampling(tiny_stable_diffusion), prompts, seeds, 2, rows=40)
+    rows = made(stage, tmp_path / "first") / "unet" / "rows"
+    again = made(stage, tmp_path / "second") / "unet" / "rows"
+    assert contents(rows) == contents(again)
+    fit = {path.name.removesuffix(".fit.npy"): np.load(path) for path in rows.glob("*.fit.npy")}
+    weights = tensors_of(tiny_stable_diffusion / "unet")
+    linears = {name for name, shape in weights.items() if name.endswith(".weight") and len(shape) == 2}
+    assert fit.keys() == linears
+    for name, found in fit.items():
+        assert found.shape == (40, weights[name][1])
+        assert np.isfinite(found).all()
+        assert np.load(rows / f"{name}.held_out.npy").shape == (20, weights[name][1])
+
+
+def tensors_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors.numpy import load_file
+
+    (file,) = folder.glob("*.safetensors")
+    return {name: tensor.shape for name, tensor in load_file(file).items()}
