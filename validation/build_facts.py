@@ -6,7 +6,8 @@ from pathlib import Path
 
 from latentc.errors import BundleError
 from latentc.recipes.family import Component
-from latentc.validation.report import BuildFacts, LayerRow, RefusalRow
+from latentc.validation.report import BuildFacts, LayerRow, RefusalRow, TrialRow
+from latentc.validation.report_json import trial_from_json
 from latentc.validation.typed_json import as_list, as_number, as_object, as_text, json_object
 
 PASSES = "passes"
@@ -20,6 +21,7 @@ def facts_of_bundle(reference: Path) -> BuildFacts:
     """
     layers: list[LayerRow] = []
     refusals: list[RefusalRow] = []
+    trials: list[TrialRow] = []
     for component in Component:
         path = reference / PASSES / f"{component}.json"
         if not path.is_file():
@@ -32,6 +34,10 @@ def facts_of_bundle(reference: Path) -> BuildFacts:
                 layers.append(
                     LayerRow(str(component), as_text(entry["layer"]), as_text(entry["pass_name"]), error)
                 )
+            trials += [
+                trial_from_json(row, str(component))
+                for row in map(as_object, as_list(data.get("trials", [])))
+            ]
             for ran in map(as_object, as_list(data["passes"])):
                 name = as_text(ran["text"]).partition("{")[0]
                 for left in map(as_object, as_list(ran["refusals"])):
@@ -40,4 +46,4 @@ def facts_of_bundle(reference: Path) -> BuildFacts:
                     )
         except (KeyError, TypeError) as error:
             raise BundleError(str(path), f"is incomplete or mistyped: {error}", fix) from error
-    return BuildFacts(tuple(layers), tuple(refusals))
+    return BuildFacts(tuple(layers), tuple(refusals), trials=tuple(trials))

@@ -12,7 +12,15 @@ from latentc.validation.finding_view import CardView, GroupView, group_findings,
 from latentc.validation.line_chart import Line, LineChart, line_chart
 from latentc.validation.picture_view import PairView, Strip, spread, strip_of_psnrs, view_of_pair
 from latentc.validation.report import Report
-from latentc.validation.table_view import BarView, SizeView, layer_bars, refusal_groups, size_bars
+from latentc.validation.table_view import (
+    BarView,
+    SizeView,
+    TrialTable,
+    layer_bars,
+    refusal_groups,
+    size_bars,
+    trial_tables,
+)
 
 CONTACT_PAIRS = 6
 """How many pairs the page's head shows."""
@@ -35,6 +43,7 @@ class View:
     layers: tuple[BarView, ...]
     sizes: tuple[SizeView, ...]
     refusals: tuple[tuple[str, tuple[str, ...]], ...]
+    trials: tuple[TrialTable, ...]
     heat_gradient: str
     heat_levels: int
     recipe_text: str
@@ -64,6 +73,7 @@ def view_of_report(report: Report, folder: Path) -> View:
         layers=layer_bars(report.build.layers),
         sizes=size_bars(report.sizes),
         refusals=refusal_groups(report.build.refusals),
+        trials=trial_tables(report.build.trials),
         heat_gradient=heat_gradient(),
         heat_levels=HEAT_LEVELS,
         recipe_text=json.dumps(report.resolved_recipe, indent=2, ensure_ascii=False),

@@ -88,6 +88,27 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class TrialRow:
+    """One way to rewrite a layer that a pass tried, and what it gave on inputs that it was not fitted to.
+
+    Args:
+        component: folder name.
+        layer: name of the weight.
+        pass_name: which pass.
+        way: what was tried, in the pass's word.
+        relative_error: ‖rewritten - original‖ / ‖original‖ of the layer's output.
+        taken: whether the layer was rewritten so.
+    """
+
+    component: str
+    layer: str
+    pass_name: str
+    way: str
+    relative_error: float
+    taken: bool
+
+
+@dataclass(frozen=True)
 class RefusalRow:
     """A candidate that a pass left alone."""
 
@@ -130,6 +151,7 @@ class BuildFacts:
     layers: tuple[LayerRow, ...] = ()
     refusals: tuple[RefusalRow, ...] = ()
     timings: tuple[Timing, ...] = ()
+    trials: tuple[TrialRow, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from latentc.validation.report import (
     SizeRow,
     StepRow,
     Timing,
+    TrialRow,
 )
 from latentc.validation.typed_json import (
     as_count,
@@ -104,6 +105,21 @@ def build_facts_from_json(data: dict[str, Json]) -> BuildFacts:
             for row in _rows(data["refusals"])
         ),
         timings=_timings(data["timings"]),
+        trials=tuple(
+            trial_from_json(row, as_text(row["component"])) for row in _rows(data.get("trials", []))
+        ),
+    )
+
+
+def trial_from_json(row: dict[str, Json], component: str) -> TrialRow:
+    """A trial as passes and reports write it; raises KeyError or TypeError for anything else."""
+    return TrialRow(
+        component,
+        as_text(row["layer"]),
+        as_text(row["pass_name"]),
+        as_text(row["way"]),
+        _number(row["relative_error"]),
+        row["taken"] is True,
     )
 
 

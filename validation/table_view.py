@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latentc.validation.report import LayerRow, RefusalRow, SizeRow
+from latentc.validation.report import LayerRow, RefusalRow, SizeRow, TrialRow
+
+_WAYS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class SizeView:
     rest_percent: float
 
 
+@dataclass(frozen=True)
+class TrialTable:
+    """What one pass tried: its name, a summary, and for each layer the ways with error and whether taken."""
+
+    pass_name: str
+    summary: str
+    layers: tuple[tuple[str, tuple[tuple[str, str, bool], ...]], ...]
+
+
 def layer_bars(layers: Sequence[LayerRow]) -> tuple[BarView, ...]:
     """Losses, the worst first, what is not finite before them."""
     finite = [row for row in layers if math.isfinite(row.relative_error)]
@@ -43,7 +54,7 @@ def layer_bars(layers: Sequence[LayerRow]) -> tuple[BarView, ...]:
         BarView(
             f"{row.component}/{row.layer.removesuffix('.weight')}",
             row.pass_name,
-            f"{100 * row.relative_error:.3g} %" if math.isfinite(row.relative_error) else "not finite",
+            _percent(row.relative_error),
             100 * row.relative_error / top if math.isfinite(row.relative_error) else 100.0,
         )
         for row in ordered
@@ -79,6 +90,28 @@ def size_bars(sizes: Sequence[SizeRow]) -> tuple[SizeView, ...]:
     )
 
 
+def trial_tables(trials: Sequence[TrialRow]) -> tuple[TrialTable, ...]:
+    """A table a pass: how often each way was taken, and each layer's errors by way."""
+    tables = []
+    for name in dict.fromkeys(row.pass_name for row in trials):
+        rows = [row for row in trials if row.pass_name == name]
+        layers: dict[str, list[TrialRow]] = {}
+        for row in rows:
+            layers.setdefault(f"{row.component}/{row.layer.removesuffix('.weight')}", []).append(row)
+        taken = Counter(row.way for row in rows if row.taken)
+        tables.append(
+            TrialTable(
+                name,
+                f"{len(layers)} {'layer' if len(layers) == 1 else 'layers'}: {_counts(taken)}",
+                tuple(
+                    (label, tuple((one.way, _percent(one.relative_error), one.taken) for one in tried))
+                    for label, tried in layers.items()
+                ),
+            )
+        )
+    return tuple(tables)
+
+
 def refusal_groups(refusals: Sequence[RefusalRow]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Reasons, the most frequent first, each with the places it was given for."""
     counts = Counter((row.pass_name, row.why) for row in refusals)
@@ -91,6 +124,16 @@ def refusal_groups(refusals: Sequence[RefusalRow]) -> tuple[tuple[str, tuple[str
         )
         for (name, why), _ in counts.most_common()
     )
+
+
+def _counts(taken: Counter[str]) -> str:
+    named = ", ".join(f"{way} taken in {count}" for way, count in taken.most_common(_WAYS_NAMED))
+    others = len(taken) - _WAYS_NAMED
+    return f"{named}, {others} other ways in the rest" if others > 0 else named
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %" if math.isfinite(share) else "not finite"
 
 
 def megabytes(size_bytes: int) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from latentc.errors import BundleError
 from latentc.validation.build_facts import PASSES, facts_of_bundle
-from latentc.validation.report import BuildFacts, LayerRow, RefusalRow
+from latentc.validation.report import BuildFacts, LayerRow, RefusalRow, TrialRow
 
 
 def written(root: Path, data: object) -> Path:
@@ -20,6 +20,15 @@ def test_reads_losses_and_refusals(tmp_path: Path) -> None:
             tmp_path,
             {
                 "losses": [{"layer": "a", "pass_name": "quantize-int4", "relative_error": 0.1}],
+                "trials": [
+                    {
+                        "layer": "a",
+                        "pass_name": "quantize-int4",
+                        "way": "gptq",
+                        "relative_error": 0.05,
+                        "taken": True,
+                    }
+                ],
                 "passes": [
                     {"text": "quantize-int4{group=32}", "refusals": [{"where": "b", "why": "too small"}]}
                 ],
@@ -29,6 +38,7 @@ def test_reads_losses_and_refusals(tmp_path: Path) -> None:
     assert facts == BuildFacts(
         (LayerRow("unet", "a", "quantize-int4", 0.1),),
         (RefusalRow("unet", "quantize-int4", "b", "too small"),),
+        trials=(TrialRow("unet", "a", "quantize-int4", "gptq", 0.05, taken=True),),
     )
 
 

@@ -11,7 +11,7 @@ from tests.validation.made_report import made_report
 from latentc.errors import BundleError
 from latentc.validation.finding import Finding
 from latentc.validation.metric import Direction
-from latentc.validation.report import BuildFacts, Execution, LayerRow, RefusalRow, Report, Timing
+from latentc.validation.report import BuildFacts, Execution, LayerRow, RefusalRow, Report, Timing, TrialRow
 from latentc.validation.report_json import (
     build_facts_from_json,
     build_facts_to_json,
@@ -66,6 +66,7 @@ def test_a_layer_that_came_out_nan_stays_nan() -> None:
         (LayerRow("unet", "to_q.weight", "quantize-int4", math.nan),),
         (RefusalRow("unet", "quantize-int4", "conv_in", "too small"),),
         (Timing("export", 2.0, 3),),
+        (TrialRow("unet", "to_q.weight", "quantize-int4", "gptq", 0.1, taken=True),),
     )
     back = build_facts_from_json(build_facts_to_json(facts))
     assert math.isnan(back.layers[0].relative_error)

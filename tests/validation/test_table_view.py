@@ -2,8 +2,15 @@ import math
 
 import pytest
 
-from latentc.validation.report import LayerRow, RefusalRow, SizeRow
-from latentc.validation.table_view import duration, layer_bars, megabytes, refusal_groups, size_bars
+from latentc.validation.report import LayerRow, RefusalRow, SizeRow, TrialRow
+from latentc.validation.table_view import (
+    duration,
+    layer_bars,
+    megabytes,
+    refusal_groups,
+    size_bars,
+    trial_tables,
+)
 
 
 def test_layers_worst_first_and_nan_before_them() -> None:
@@ -32,6 +39,29 @@ def test_sizes_and_their_sum() -> None:
     ]
     assert (views[0].fp16_percent, views[0].quantized_percent, views[0].rest_percent) == (100, 15, 10)
     assert size_bars([]) == ()
+
+
+def test_trials_by_pass_and_layer() -> None:
+    rows = [
+        TrialRow("unet", "a.weight", "smooth", "as it is", 0.2, taken=False),
+        TrialRow("unet", "a.weight", "smooth", "a=0.5 b=0.5", 0.1, taken=True),
+        TrialRow("unet", "b.weight", "smooth", "as it is", 0.2, taken=True),
+        TrialRow("unet", "b.weight", "smooth", "a=0.5 b=0", math.nan, taken=False),
+        TrialRow("unet", "a.weight", "quantize-int4", "gptq", 0.04, taken=True),
+    ]
+    smooth, quantize = trial_tables(rows)
+    assert (smooth.pass_name, smooth.summary) == (
+        "smooth",
+        "2 layers: a=0.5 b=0.5 taken in 1, as it is taken in 1",
+    )
+    assert smooth.layers == (
+        ("unet/a", (("as it is", "20 %", False), ("a=0.5 b=0.5", "10 %", True))),
+        ("unet/b", (("as it is", "20 %", True), ("a=0.5 b=0", "not finite", False))),
+    )
+    assert quantize.summary == "1 layer: gptq taken in 1"
+    many = [TrialRow("unet", f"{n}", "smooth", f"a={n}", 0.1, taken=True) for n in range(6)]
+    assert trial_tables(many)[0].summary.endswith("taken in 1, 3 other ways in the rest")
+    assert trial_tables([]) == ()
 
 
 def test_refusals_by_reason() -> None:
