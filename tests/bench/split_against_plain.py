@@ -18,11 +18,15 @@ from pathlib import Path
 FAMILIES = ("shapes-sd", "shapes-flux")
 CONVOLUTIONS = {"shapes-sd": ["quantize-int8"], "shapes-flux": []}
 LINEARS = {
-    "plain INT4, group 64": ("{quantize-int4: {group: 64}}",),
-    "plain INT4, group 32": ("{quantize-int4: {group: 32}}",),
-    "low-rank split + INT4, group 64": (
+    "plain INT4, group 64": ("{quantize-int4: {group: 64, rounding: gptq}}",),
+    "plain INT4, group 32": ("{quantize-int4: {group: 32, rounding: gptq}}",),
+    "split + INT4, group 64 (as shipped)": (
+        "{split-low-rank: {rank: 32, max_ratio: 0.284}}",
+        "{quantize-int4: {group: 64, rounding: gptq}}",
+    ),
+    "split + INT4, group 64": (
         "{split-low-rank: {rank: 32, max_ratio: 0.30}}",
-        "{quantize-int4: {group: 64}}",
+        "{quantize-int4: {group: 64, rounding: gptq}}",
     ),
 }
 HEAD = "| model | denoiser's linears | of fp16 | SQNR dB | last latent dB | PSNR dB | SSIM | right |"
