@@ -23,6 +23,7 @@ from latentc.compiler.flat import (
 )
 from latentc.compiler.quiet import quiet_loading
 from latentc.compiler.sampling_options import SCHEDULER_CLASSES
+from latentc.compiler.toolchain import threads
 from latentc.errors import ModelError
 from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
 
@@ -68,6 +69,7 @@ class Original:
     def __init__(self, family: Family, options: SamplingOptions) -> None:
         self.family = family
         self.options = options
+        torch.set_num_threads(threads())
         self._pipeline = _load(family, options)
         pipeline = self._pipeline
         self.modules: dict[Component, torch.nn.Module] = {

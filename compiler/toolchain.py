@@ -1,7 +1,8 @@
-"""Versions of the packages that decide a result's bytes, read without importing them."""
+"""What of this machine decides the bytes of a result: versions of packages (not imported), and threads."""
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 
 from latentc.errors import ToolMissing
@@ -14,6 +15,16 @@ _EXTRAS = {
     "onnxruntime-genai": "genai",
     "jinja2": "eval",
 }
+
+
+def threads() -> int:
+    """How many threads torch computes with: one a core that this process may use.
+
+    It decides the order of sums, and so the last bits of everything that torch computes here.
+    """
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from latentc.compiler.sampling_options import TOOLS
 from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import versions
+from latentc.compiler.toolchain import threads, versions
 from latentc.passes.layer_rows import ROWS
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Calibrate(Stage):
             "samples": self.samples,
             "rows": self.rows,
             "toolchain": dict(versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))),
+            "threads": threads(),
         }
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:

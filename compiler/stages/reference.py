@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from latentc.compiler.sampling_options import TOOLS
 from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import versions
+from latentc.compiler.toolchain import threads, versions
 from latentc.validation.reference import FORMAT
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Reference(Stage):
             "trajectory_prompts": self.trajectory_prompts,
             "clip": self.clip_digest,
             "toolchain": dict(self._toolchain()),
+            "threads": threads(),
         }
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:

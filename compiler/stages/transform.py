@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import versions
+from latentc.compiler.toolchain import threads, versions
 from latentc.runtime.manifest import Json
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Transform(Stage):
             "passes": [self._pass(text).identity() for text in self.passes],
             "weights": self.weights_digest,
             "toolchain": dict(versions("onnx", "onnx-ir", "numpy", "nncf")),
+            "threads": threads() if any(self._pass(text).needs_calibration for text in self.passes) else 1,
         }
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:

@@ -93,12 +93,15 @@ def main() -> int:
                 if process.stderr is not None:
                     process.stderr.close()
             again_s = finished(recipe, out, store)
-            same = files_of(out / "ort-mobile") == wanted
-            wrong += not same
+            made = files_of(out / "ort-mobile")
+            others = sorted(
+                name for name in made.keys() | wanted.keys() if made.get(name) != wanted.get(name)
+            )
+            wrong += bool(others)
             moments = ", ".join(f"{moment:.1f}" for moment in alive_s)
             say(
                 f"{number:3d}: killed after {moments or 'the end'} s, then {again_s:.1f} s: "
-                f"{'same' if same else 'OTHER'} bytes"
+                f"{'OTHER bytes: ' + ', '.join(others) if others else 'same bytes'}"
             )
             shutil.rmtree(store)
             shutil.rmtree(out)

@@ -69,6 +69,12 @@ def test_all_weights_together_stay_small_and_hold_no_pickles() -> None:
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt", ".md"}
 
 
+def test_nothing_tells_where_it_was_made() -> None:
+    for file in WEIGHTS.rglob("*.json"):
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        assert "_name_or_path" not in settings, file
+
+
 @pytest.mark.parametrize(
     "folder", ["shapes-sd/tokenizer", "shapes-flux/tokenizer", "shapes-flux/tokenizer_2", "shapes-clip"]
 )
