@@ -11,6 +11,7 @@ from latentc.passes.integer_convolutions import IntegerConvolutions
 from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
+from latentc.passes.rotate import Rotate
 from latentc.passes.smooth import Smooth
 from latentc.passes.split_low_rank import SplitLowRank
 
@@ -19,6 +20,7 @@ PASSES: tuple[type[Pass], ...] = (
     FuseLora,
     QuantizeInt8,
     Smooth,
+    Rotate,
     SplitLowRank,
     QuantizeInt4,
     QuantizeActivations,

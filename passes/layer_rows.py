@@ -14,12 +14,10 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
-from latentc.passes.weights import Floats, Linear, constant, read_floats
+from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, read, read_floats
 
 ROWS = "rows"
 """Folder of the recorded rows beside the recorded inputs of a component."""
-REWRITES_INPUT = "latentc.rewrites_input"
-"""Node metadata on nodes that a pass put before linears; only Mul and MatMul by a constant from the right."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,8 @@ def rows_of(pass_name: str, linear: Linear, context: PassContext) -> Rows:
             pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
         )
     fit, held_out = (_read(folder / ROWS / f"{linear.name}.{kind}.npy") for kind in ("fit", "held_out"))
-    rewrites = _rewrites(linear)
-    for node in rewrites:
-        fit, held_out = _rewritten(node, fit), _rewritten(node, held_out)
+    value = linear.nodes[0].inputs[0]
+    fit, held_out = _rewritten(value, fit), _rewritten(value, held_out)
     for rows in (fit, held_out):
         if rows.ndim != 2 or rows.shape[1] != linear.shape[0]:
             raise PassError(
@@ -72,22 +69,27 @@ def _read(path: Path) -> Floats:
         ) from error
 
 
-def _rewrites(linear: Linear) -> list[ir.Node]:
-    """The marked nodes before ``linear``, the first of them first."""
-    nodes: list[ir.Node] = []
-    value = linear.nodes[0].inputs[0]
-    while value is not None:
-        producer = value.producer()
-        if producer is None or REWRITES_INPUT not in producer.metadata_props:
-            break
-        nodes.insert(0, producer)
-        value = producer.inputs[0]
-    return nodes
+def _rewritten(value: ir.Value | None, rows: Floats) -> Floats:
+    """What the marked nodes before ``value`` make of ``rows`` [R, K]."""
+    node = value.producer() if value is not None else None
+    if node is None or REWRITES_INPUT not in node.metadata_props:
+        return rows
+    given = _rewritten(node.inputs[0], rows)
+    if node.op_type == "Mul":
+        return np.asarray(given * _floats(node.inputs[1]), dtype=np.float32)
+    if node.op_type == "MatMul":
+        return np.asarray(given @ _floats(node.inputs[1]), dtype=np.float32)
+    if node.op_type == "Reshape":
+        shape = constant(node.inputs[1])
+        # a shape that is no constant is that of the value before all rewrites
+        return given.reshape(len(rows), -1) if shape is None else given.reshape(read(shape).tolist())
+    raise PassError("rows", f"'{node.name}' is a {node.op_type}, which rewrites no rows", "report this graph")
 
 
-def _rewritten(node: ir.Node, rows: Floats) -> Floats:
-    tensor = constant(node.inputs[1])
-    if tensor is None or node.op_type not in ("Mul", "MatMul"):
-        raise PassError("rows", f"'{node.name}' is no Mul or MatMul by a constant", "report this graph")
-    values = read_floats(tensor)
-    return np.asarray(rows * values if node.op_type == "Mul" else rows @ values, dtype=np.float32)
+def _floats(value: ir.Value | None) -> Floats:
+    """A constant, or the Cast of one."""
+    node = value.producer() if value is not None else None
+    tensor = constant(node.inputs[0] if node is not None and node.op_type == "Cast" else value)
+    if tensor is None:
+        raise PassError("rows", "a value is rewritten by something that is no constant", "report this graph")
+    return read_floats(tensor)

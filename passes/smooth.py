@@ -12,7 +12,7 @@ x share one scale. Where no scale is better than none on held-out rows, the laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,39 +21,24 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal, Trial
-from latentc.passes.int4_layers import int4_linears, require_canonical_linears
-from latentc.passes.int4_weight import int4_weight
-from latentc.passes.layer_rows import REWRITES_INPUT, Rows, rows_of
-from latentc.passes.low_rank import BranchType, low_rank_branch
+from latentc.passes.int4_layers import require_canonical_linears
+from latentc.passes.layer_rows import Rows, rows_of
 from latentc.passes.options import limits
-from latentc.passes.quantize_activations import rounded_rows
 from latentc.passes.quantize_int4 import require_power_of_two
+from latentc.passes.rounded_error import RoundingToCome
+from latentc.passes.shared_inputs import SharedInput, shared_inputs
 from latentc.passes.weights import (
+    REWRITES_INPUT,
     Array,
     Floats,
-    Linear,
-    constant,
     initializer,
     lazy,
     name_of,
-    read_floats,
     replace_initializer,
 )
 
 SMOOTHED = "latentc.smoothed"
 """Node metadata on a linear that smooth has considered."""
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """Linears that multiply the same value."""
-
-    value: ir.Value
-    linears: tuple[Linear, ...]
-
-    @property
-    def names(self) -> str:
-        return ", ".join(linear.name for linear in self.linears)
 
 
 @dataclass(frozen=True)
@@ -88,6 +73,11 @@ class Smooth(Pass):
         """Recorded rows decide."""
         return True
 
+    @property
+    def rounding(self) -> RoundingToCome:
+        """What the layers are prepared for."""
+        return RoundingToCome(self.bits, self.group, self.rank)
+
     def requires(self, model: ir.Model) -> None:
         """Linears are MatMul with float [K, N] constants."""
         require_canonical_linears(self.name, model)
@@ -96,17 +86,18 @@ class Smooth(Pass):
         """Scale every value that linears read, where held-out rows say that it helps."""
         changes: list[Change] = []
         refusals: list[Refusal] = []
-        for shared, refusal in list(_shared_inputs(model.graph, self.group, self.skip)):
+        for shared, refusal in list(shared_inputs(model.graph, self.group, self.skip, SMOOTHED)):
             if refusal is not None:
                 refusals.append(refusal)
                 continue
             rows = rows_of(self.name, shared.linears[0], context)
-            weight = np.concatenate([_weight(self.name, linear) for linear in shared.linears], axis=1)
-            (a, b), scale, before, after = self._best(weight, rows)
+            weight = shared.weight(self.name)
+            (a, b), scale = self._best(weight, rows)
+            before = self.rounding.error(weight, rows.held_out)
+            after = self._error(weight, rows.held_out, scale)
             better = after < before
+            shared.mark(SMOOTHED, self.name)
             for linear in shared.linears:
-                for node in linear.nodes:
-                    node.metadata_props[SMOOTHED] = self.name
                 context.ledger.try_out(Trial(linear.name, self.name, "as it is", before, not better))
                 context.ledger.try_out(Trial(linear.name, self.name, f"a={a:g} b={b:g}", after, better))
             if better:
@@ -120,20 +111,14 @@ class Smooth(Pass):
                 )
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _best(self, weight: Floats, rows: Rows) -> tuple[tuple[float, float], Floats, float, float]:
-        """Powers, scale [K], and the held-out relative errors without and with it."""
+    def _best(self, weight: Floats, rows: Rows) -> tuple[tuple[float, float], Floats]:
+        """The powers and the scale [K] with the least error on the rows to fit to."""
         found = [
             (self._error(weight, rows.fit, scale), powers, scale)
             for powers, scale in self._candidates(weight, rows.fit)
         ]
         _, powers, scale = min(found, key=lambda one: one[0])
-        none = np.ones(len(weight), np.float32)
-        return (
-            powers,
-            scale,
-            self._error(weight, rows.held_out, none),
-            self._error(weight, rows.held_out, scale),
-        )
+        return powers, scale
 
     def _candidates(self, weight: Floats, rows: Floats) -> Iterator[tuple[tuple[float, float], Floats]]:
         peaks, sizes = np.abs(rows).max(axis=0), np.abs(weight).max(axis=1)
@@ -145,49 +130,10 @@ class Smooth(Pass):
             yield (a, b), scale
 
     def _error(self, weight: Floats, rows: Floats, scale: Floats) -> float:
-        """Relative error of the outputs for ``rows`` when the scaled layer is rounded to 4 bits."""
-        scaled, seen = weight * scale[:, None], rows / scale
-        product = np.zeros_like(scaled)
-        if rank := min(self.rank, *weight.shape):
-            product = low_rank_branch(scaled, rank, BranchType.FLOAT16, self.group, refinements=0).product()
-        held = int4_weight(scaled - product, self.group).floats()
-        out = seen @ product + rounded_rows(seen, self.bits, self.group) @ held
-        wanted = rows @ weight
-        norm = float(np.linalg.norm(wanted))
-        return float(np.linalg.norm(out - wanted)) / norm if norm > 0 else 0.0
+        return self.rounding.error(weight * scale[:, None], rows / scale)
 
 
-def _shared_inputs(
-    graph: ir.Graph, group: int, skip: tuple[str, ...]
-) -> Iterator[tuple[_Shared, Refusal | None]]:
-    """Values that linears read, with all these linears; or a linear with the reason to leave it alone."""
-    by_value: dict[ir.Value, list[Linear]] = {}
-    for linear, refusal in int4_linears(graph, group, skip):
-        value = linear.nodes[0].inputs[0]
-        if value is None:
-            continue
-        alone = _Shared(value, (linear,))
-        if refusal is not None:
-            yield alone, refusal
-        elif SMOOTHED in linear.nodes[0].metadata_props:
-            yield alone, Refusal(linear.name, "was considered already")
-        elif any(node.inputs[0] is not value for node in linear.nodes):
-            yield alone, Refusal(linear.name, "multiplies several values, which would need one scale")
-        else:
-            by_value.setdefault(value, []).append(linear)
-    for value, linears in by_value.items():
-        yield _Shared(value, tuple(linears)), None
-
-
-def _weight(pass_name: str, linear: Linear) -> Floats:
-    tensor = constant(linear.weight)
-    weight = read_floats(tensor) if tensor is not None else np.full(linear.shape, np.nan, np.float32)
-    if not np.isfinite(weight).all():
-        raise PassError(pass_name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
-    return weight
-
-
-def _scale(graph: ir.Graph, shared: _Shared, scale: Floats) -> None:
+def _scale(graph: ir.Graph, shared: SharedInput, scale: Floats) -> None:
     stem = f"{name_of(shared.value)}.smooth"
     inverse = (1 / scale).astype(np.float32)
     factors = (1 / inverse).astype(np.float32)
@@ -196,8 +142,7 @@ def _scale(graph: ir.Graph, shared: _Shared, scale: Floats) -> None:
     node.name = node.outputs[0].name = stem
     node.outputs[0].type, node.outputs[0].shape = shared.value.type, shared.value.shape
     node.metadata_props[REWRITES_INPUT] = Smooth.name
-    nodes: Sequence[ir.Node] = [node for linear in shared.linears for node in linear.nodes]
-    graph.insert_before(nodes[0], [node])
+    graph.insert_before(shared.nodes[0], [node])
     for linear in shared.linears:
         source = linear.weight.const_value
         if source is None:

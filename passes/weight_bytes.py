@@ -1,7 +1,8 @@
 """Weight bytes: what a graph's weights take as they are stored, and what the same would take in fp16.
 
 A quantized linear is found by its form, an INT4 constant behind DequantizeLinear; its low-rank branch by
-the mark that split-low-rank leaves on the branch's nodes, which stays with the nodes in the file.
+the mark that split-low-rank leaves on the branch's nodes, which stays with the nodes in the file; scales and
+rotations of what linears read by theirs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from latentc.passes.weights import BRANCH_OF, constant, name_of, shape_of
+from latentc.passes.weights import BRANCH_OF, REWRITES_INPUT, constant, name_of, shape_of
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
@@ -22,7 +23,7 @@ class WeightBytes:
 
     Args:
         weight_bytes: all stored constants.
-        quantized_bytes: INT4 codes, their scales, and the low-rank branches.
+        quantized_bytes: INT4 codes, their scales, low-rank branches, and what is put before linears for them.
         quantized_fp16_bytes: what the same linears take in fp16.
         fp16_bytes: what all weights take in fp16.
     """
@@ -51,7 +52,7 @@ def weigh(model: ir.Model) -> WeightBytes:
                 quantized_fp16_bytes += 2 * math.prod(shape_of(codes))
         elif node.op_type == "QuantizeLinear" and not node.domain:
             extra |= {name for index in (1, 2) for name in _constants_behind(node, index)}
-        elif BRANCH_OF in node.metadata_props:
+        elif BRANCH_OF in node.metadata_props or REWRITES_INPUT in node.metadata_props:
             branch = _constants_behind(node, 1)
             extra |= branch
             quantized |= branch

@@ -27,6 +27,8 @@ SPLIT_GROUP = "latentc.group"
 """Node metadata beside SPLIT_RANK: the group of quantize-int4 that the rank was chosen for."""
 BRANCH_OF = "latentc.branch_of"
 """Node metadata on the two MatMuls of a low-rank branch: the name of the weight that was split."""
+REWRITES_INPUT = "latentc.rewrites_input"
+"""Node metadata on nodes that a pass put before linears: Mul and MatMul by a constant, Reshape."""
 ORIGINAL = "latentc.original"
 """Tensor meta of a rewritten weight: the tensor that its loss is measured against. Never written."""
 

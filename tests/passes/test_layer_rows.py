@@ -11,8 +11,8 @@ from tests.passes.graphs import model_of
 
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
-from latentc.passes.layer_rows import REWRITES_INPUT, ROWS, rows_of
-from latentc.passes.weights import Linear, find_linears
+from latentc.passes.layer_rows import ROWS, rows_of
+from latentc.passes.weights import REWRITES_INPUT, Linear, find_linears
 
 PLAIN = """g (float[B,8] x) => (float[B,4] y) <float[8,4] w> { y = MatMul (x, w) }"""
 REWRITTEN = """g (float[B,8] x) => (float[B,4] y) <float[8] s, float[8,8] h, float[8,4] w> {

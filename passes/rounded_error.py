@@ -1,0 +1,38 @@
+"""What a linear's output loses when weight and inputs are rounded to few bits, on rows that were recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentc.passes.int4_weight import int4_weight
+from latentc.passes.low_rank import BranchType, low_rank_branch
+from latentc.passes.quantize_activations import rounded_rows
+from latentc.passes.weights import Floats
+
+
+@dataclass(frozen=True)
+class RoundingToCome:
+    """How later passes will round a linear.
+
+    Args:
+        bits: of the activations: 4 or 8, dynamic, a step for each token and group.
+        group: inputs that share a step, in weight and activations.
+        rank: of the low-rank branch, which multiplies the unrounded rows; 0 for none.
+    """
+
+    bits: int
+    group: int
+    rank: int
+
+    def error(self, weight: Floats, rows: Floats) -> float:
+        """Relative error of ``rows`` [R, K] times ``weight`` [K, N]: ‖rounded - exact‖ / ‖exact‖."""
+        product = np.zeros_like(weight)
+        if rank := min(self.rank, *weight.shape):
+            product = low_rank_branch(weight, rank, BranchType.FLOAT16, self.group, refinements=0).product()
+        held = int4_weight(weight - product, self.group).floats()
+        exact = rows @ weight
+        rounded = rows @ product + rounded_rows(rows, self.bits, self.group) @ held
+        norm = float(np.linalg.norm(exact))
+        return float(np.linalg.norm(rounded - exact)) / norm if norm > 0 else 0.0

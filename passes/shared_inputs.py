@@ -1,0 +1,77 @@
+"""Shared inputs: values that linears multiply, with all the linears that read each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from latentc.errors import PassError
+from latentc.passes.base import Refusal
+from latentc.passes.int4_layers import int4_linears
+from latentc.passes.weights import Floats, Linear, constant, read_floats
+
+
+@dataclass(frozen=True)
+class SharedInput:
+    """A value, and the linears that multiply nothing else."""
+
+    value: ir.Value
+    linears: tuple[Linear, ...]
+
+    @property
+    def names(self) -> str:
+        """The linears' names."""
+        return ", ".join(linear.name for linear in self.linears)
+
+    @property
+    def nodes(self) -> tuple[ir.Node, ...]:
+        """The MatMuls, in graph order within each linear."""
+        return tuple(node for linear in self.linears for node in linear.nodes)
+
+    def weight(self, pass_name: str) -> Floats:
+        """The linears' weights side by side, [K, N] float32; raises PassError when one is not finite."""
+        parts = []
+        for linear in self.linears:
+            tensor = constant(linear.weight)
+            part = read_floats(tensor) if tensor is not None else np.full(linear.shape, np.nan, np.float32)
+            if not np.isfinite(part).all():
+                raise PassError(pass_name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
+            parts.append(part)
+        return np.concatenate(parts, axis=1)
+
+    def mark(self, key: str, pass_name: str) -> None:
+        """Note on every MatMul that ``pass_name`` has considered it."""
+        for node in self.nodes:
+            node.metadata_props[key] = pass_name
+
+
+def shared_inputs(
+    graph: ir.Graph, group: int, skip: tuple[str, ...], considered: str
+) -> Iterator[tuple[SharedInput, Refusal | None]]:
+    """Values that INT4 linears read; or a single linear with the reason to leave it alone.
+
+    Args:
+        graph: with canonical linears.
+        group: of the quantization to come.
+        skip: glob patterns of weights to leave alone.
+        considered: metadata key of linears that the asking pass has already seen.
+    """
+    by_value: dict[ir.Value, list[Linear]] = {}
+    for linear, refusal in int4_linears(graph, group, skip):
+        value = linear.nodes[0].inputs[0]
+        if value is None:
+            continue
+        alone = SharedInput(value, (linear,))
+        if refusal is not None:
+            yield alone, refusal
+        elif considered in linear.nodes[0].metadata_props:
+            yield alone, Refusal(linear.name, "was considered already")
+        elif any(node.inputs[0] is not value for node in linear.nodes):
+            yield alone, Refusal(linear.name, "multiplies several values, and each would need its own")
+        else:
+            by_value.setdefault(value, []).append(linear)
+    for value, linears in by_value.items():
+        yield SharedInput(value, tuple(linears)), None
