@@ -1,6 +1,6 @@
 """Train the demo models one after the other, from a seed or from the saved weights.
 
-    python -m latentc.recipes.shapes.train                     # everything, about three hours
+    python -m latentc.recipes.shapes.train                     # everything, about four hours
     python -m latentc.recipes.shapes.train sd flux --from-weights
 
 A stage that was cut off goes on from its last saved state in the work folder; to begin anew, give an
@@ -33,13 +33,13 @@ from latentc.recipes.shapes.train.train_vae import refine_decoder, train_vae
 from latentc.recipes.shapes.train.vocabulary import clip_tokenizer, t5_tokenizer
 
 DEFAULT_STEPS = {
-    "text": 1000,
-    "vae": 4000,
-    "clip": 2000,
-    "sd": 4000,
-    "flux": 8000,
-    "style-lora": 600,
-    "lcm-lora": 600,
+    "text": 1_000,
+    "vae": 4_000,
+    "clip": 2_000,
+    "sd": 10_700,
+    "flux": 22_000,
+    "style-lora": 1_100,
+    "lcm-lora": 350,
 }
 
 

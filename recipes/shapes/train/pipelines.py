@@ -86,6 +86,10 @@ def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
         tokenizer = getattr(pipeline, name, None)
         if tokenizer is not None:
             save_tokenizer(tokenizer, fresh / name)
+    for config in fresh.glob("*/config.json"):
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings.pop("_name_or_path", None)  # where the part lay on the machine that trained it
+        config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     replace_folder(fresh, folder)
 
 

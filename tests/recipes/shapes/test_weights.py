@@ -102,7 +102,7 @@ def draw(pipeline: Any, **arguments: float) -> Pictures:
 
 
 def test_sd_draws_held_out_prompts() -> None:
-    assert share_right(draw_with_sd()) >= 0.80
+    assert share_right(draw_with_sd()) >= 0.83  # 94.6 % of 500, says the model card; 24 are drawn here
 
 
 def test_flux_draws_held_out_prompts() -> None:
@@ -110,16 +110,16 @@ def test_flux_draws_held_out_prompts() -> None:
 
     pipeline = FluxPipeline.from_pretrained(WEIGHTS / "shapes-flux", torch_dtype=torch.float32)
     drawn = draw(pipeline, num_inference_steps=20, guidance_scale=0.0, max_sequence_length=24)
-    assert share_right(drawn) >= 0.55  # the model card says 74 % or more of 500
+    assert share_right(drawn) >= 0.79  # 91.4 % of 500, says the model card; 24 are drawn here
 
 
 def test_style_lora_draws_outlines() -> None:
     styles = [read(picture).style for picture in draw_with_sd("shapes-sd-style-lora")]
-    assert np.mean([style is Style.OUTLINED for style in styles]) >= 0.15
+    assert np.mean([style is Style.OUTLINED for style in styles]) >= 0.9
 
 
 def test_lcm_lora_draws_in_four_steps() -> None:
-    assert share_right(draw_with_sd("shapes-sd-lcm-lora", steps=4, guidance=1.0)) >= 0.5
+    assert share_right(draw_with_sd("shapes-sd-lcm-lora", steps=4, guidance=1.0)) >= 0.75
 
 
 def test_clip_prefers_the_true_caption() -> None:
