@@ -8,15 +8,16 @@ is the weight, or, with recorded inputs, what the linear gives for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
-from latentc.passes.int4_weight import int4_weight
 from latentc.passes.moments import output_norm
+from latentc.passes.rounding import Rounding, rounded_weight
 from latentc.passes.weights import Floats
 from latentc.recipes.choice import Choice
 
@@ -84,6 +85,7 @@ def low_rank_branch(
     group: int,
     refinements: int,
     moments: Floats | None = None,
+    rounding: Rounding = Rounding.NEAREST,
 ) -> Branch:
     """The branch of ``weight`` [K, N] that was met with the least error of branch + int4(weight - branch).
 
@@ -95,23 +97,41 @@ def low_rank_branch(
         refinements: how often at most the branch is fitted again; it ends early when the error grows.
         moments: [K, K], the average x xᵀ of what the linear multiplies. With it the error is that of the
             linear's output, without it that of the weight.
+        rounding: of the INT4 quantization to come; GPTQ needs moments.
     """
     with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
-        return _refined(weight, rank, branch, group, refinements, _damped(moments))
+        damped = _damped(moments)
+
+        def hold(way: Rounding, rest: Floats) -> Floats:
+            return rounded_weight(rest, group, way, moments).floats()
+
+        def lost(found: Branch) -> float:
+            rest = weight - found.product()
+            return _size(rest - hold(rounding, rest), damped)
+
+        # What GPTQ leaves has less of a shape that a branch can take; which one to fit to is found out.
+        ways = dict.fromkeys((Rounding.NEAREST, rounding))
+        found = [_refined(weight, rank, branch, refinements, damped, partial(hold, way)) for way in ways]
+        return found[0] if len(found) == 1 else min(found, key=lost)
 
 
 def _refined(
-    weight: Floats, rank: int, branch: BranchType, group: int, refinements: int, moments: Floats | None
+    weight: Floats,
+    rank: int,
+    branch: BranchType,
+    refinements: int,
+    moments: Floats | None,
+    hold: Callable[[Floats], Floats],
 ) -> Branch:
     # Without data the branch takes the largest directions of the weight first, and so shrinks what INT4
     # has to hold. With data it does better by beginning as a repair of what INT4 did to the outputs.
-    lost = weight if moments is None else weight - int4_weight(weight, group).floats()
+    lost = weight if moments is None else weight - hold(weight)
     fitted = _fit(lost, rank, moments, None)
     best = candidate = _stored(fitted, branch)
     least = np.inf
     for _ in range(refinements + 1 if refinements else 0):
         product = candidate.product()
-        held = int4_weight(weight - product, group).floats()
+        held = hold(weight - product)
         error = _size(weight - product - held, moments)
         if error < least:
             best, least = candidate, error

@@ -21,12 +21,12 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal, Trial
-from latentc.passes.gptq import gptq_codes
 from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
 from latentc.passes.int4_weight import Int4Weight, int4_weight
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.moments import Moments, output_norm
 from latentc.passes.options import limits
+from latentc.passes.rounding import Rounding, rounded_weight
 from latentc.passes.weights import (
     ORIGINAL,
     SPLIT_GROUP,
@@ -37,14 +37,6 @@ from latentc.passes.weights import (
     initializer,
     read_floats,
 )
-from latentc.recipes.choice import Choice
-
-
-class Rounding(Choice):
-    """How codes are chosen when the steps are."""
-
-    NEAREST = "nearest"
-    GPTQ = "gptq"
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ class QuantizeInt4(Pass):
         self, name: str, weight: Floats, original: Floats, nearest: Int4Weight, moments: Moments
     ) -> tuple[Int4Weight, list[Trial]]:
         """What gives the smaller output error on held-out inputs: ``nearest``, or GPTQ with its steps."""
-        fitted = Int4Weight(gptq_codes(weight, nearest.steps, moments.fit), nearest.steps)
+        fitted = rounded_weight(weight, self.group, Rounding.GPTQ, moments.fit)
         ways = ((Rounding.NEAREST, nearest), (Rounding.GPTQ, fitted))
         size = output_norm(original, moments.held_out)
         errors = [output_norm(way.floats() - weight, moments.held_out) for _, way in ways]

@@ -29,6 +29,7 @@ from latentc.passes.layer_inputs import moments_of
 from latentc.passes.low_rank import BranchType, arrays_of, branch_bytes, largest_rank, low_rank_branch
 from latentc.passes.options import limits
 from latentc.passes.quantize_int4 import require_power_of_two
+from latentc.passes.rounding import Rounding
 from latentc.passes.weights import (
     BRANCH_OF,
     ORIGINAL,
@@ -72,6 +73,10 @@ class SplitLowRank(Pass):
         default=True,
         metadata=limits(None, None, "fit branches to what recorded inputs give, not to the weights alone"),
     )
+    rounding: Rounding = field(
+        default=Rounding.NEAREST,
+        metadata=limits(None, None, "the rounding of the quantize-int4 to come; gptq needs calibrated"),
+    )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
     )
@@ -79,6 +84,10 @@ class SplitLowRank(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
+        if self.rounding is Rounding.GPTQ and not self.calibrated:
+            raise PassError(
+                f"{self.name}.rounding", "is gptq, which needs recorded inputs", "write calibrated=true"
+            )
 
     @property
     def needs_calibration(self) -> bool:
@@ -185,7 +194,9 @@ class SplitLowRank(Pass):
         weight = read_floats(source)
         if not np.isfinite(weight).all():
             raise PassError(self.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
-        branch = low_rank_branch(weight, rank, self.branch, self.group, self.refinements, moments)
+        branch = low_rank_branch(
+            weight, rank, self.branch, self.group, self.refinements, moments, self.rounding
+        )
         return dict(arrays_of(branch, weight - branch.product()))
 
 

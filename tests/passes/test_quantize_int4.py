@@ -11,7 +11,8 @@ from tests.passes.graphs import inputs_of, model_of, relative_error, run_folder
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.model_file import write_model
-from latentc.passes.quantize_int4 import QuantizeInt4, Rounding
+from latentc.passes.quantize_int4 import QuantizeInt4
+from latentc.passes.rounding import Rounding
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.passes.weight_bytes import weigh
 
