@@ -126,6 +126,27 @@ def check_settings(name: str, instance: DataclassInstance) -> None:
             )
 
 
+def require_power_of_two(pass_name: str, number: int, option: str = "group", usual: int = 64) -> None:
+    """Raise PassError when ``number`` is no power of two, as runtimes want groups and Hadamard's blocks are.
+
+    Args:
+        pass_name: whose option it is.
+        number: what was given, 1 or more.
+        option: its name.
+        usual: a value that is offered instead.
+    """
+    if number & (number - 1):
+        raise PassError(
+            f"{pass_name}.{option}", f"is {number}, wanted a power of two", f"write {option}={usual}"
+        )
+
+
+def require_4_or_8_bits(pass_name: str, bits: int) -> None:
+    """Raise PassError when ``bits``, of activations, are neither 4 nor 8."""
+    if bits not in (4, 8):
+        raise PassError(f"{pass_name}.bits", f"is {bits}, wanted 4 or 8", "write bits=4")
+
+
 def _example(option: Option, value: object) -> str:
     if issubclass(option.kind, Choice) and isinstance(value, str):
         return nearest(value, [str(member) for member in option.kind])

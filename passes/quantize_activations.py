@@ -21,11 +21,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from latentc.errors import PassError
 from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import inner_values, read_samples
-from latentc.passes.options import limits
-from latentc.passes.quantize_int4 import require_power_of_two
+from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
 from latentc.passes.weights import BRANCH_OF, Floats, constant, initializer, matches, name_of, shape_of
 
 SIMULATED = "latentc.simulated"
@@ -64,8 +62,7 @@ class QuantizeActivations(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
-        if self.bits not in _LARGEST:
-            raise PassError(f"{self.name}.bits", f"is {self.bits}, wanted 4 or 8", "write bits=4")
+        require_4_or_8_bits(self.name, self.bits)
 
     @property
     def needs_calibration(self) -> bool:

@@ -25,7 +25,7 @@ from latentc.passes.int4_layers import int4_linears, other_weights, require_cano
 from latentc.passes.int4_weight import Int4Weight, int4_weight
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.moments import Moments, output_norm
-from latentc.passes.options import limits
+from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding, rounded_weight
 from latentc.passes.weights import (
     ORIGINAL,
@@ -151,9 +151,3 @@ class QuantizeInt4(Pass):
             for i, (rounding, _) in enumerate(ways)
         ]
         return ways[best][1], trials
-
-
-def require_power_of_two(pass_name: str, group: int) -> None:
-    """Raise PassError when ``group`` is not 16, 32, 64, 128 or 256: runtimes have no other."""
-    if group & (group - 1):
-        raise PassError(f"{pass_name}.group", f"is {group}, wanted a power of two", "write group=64")

@@ -23,8 +23,7 @@ from latentc.errors import PassError
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal, Trial
 from latentc.passes.int4_layers import require_canonical_linears
 from latentc.passes.layer_rows import rows_of
-from latentc.passes.options import limits
-from latentc.passes.quantize_int4 import require_power_of_two
+from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
 from latentc.passes.rounded_error import RoundingToCome
 from latentc.passes.shared_inputs import SharedInput, shared_inputs
 from latentc.passes.weights import (
@@ -60,12 +59,8 @@ class Rotate(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
-        if self.block & (self.block - 1):
-            raise PassError(
-                f"{self.name}.block", f"is {self.block}, wanted a power of two", "write block=256"
-            )
-        if self.bits not in (4, 8):
-            raise PassError(f"{self.name}.bits", f"is {self.bits}, wanted 4 or 8", "write bits=4")
+        require_power_of_two(self.name, self.block, "block", 256)
+        require_4_or_8_bits(self.name, self.bits)
 
     @property
     def needs_calibration(self) -> bool:

@@ -27,8 +27,7 @@ from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.low_rank import BranchType, arrays_of, branch_bytes, largest_rank, low_rank_branch
-from latentc.passes.options import limits
-from latentc.passes.quantize_int4 import require_power_of_two
+from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding
 from latentc.passes.weights import (
     BRANCH_OF,
