@@ -16,16 +16,22 @@ from latentc.passes.value_types import infer_types
 from latentc.passes.weights import Array, Floats, name_of
 
 
+def require_calibration(pass_name: str, folder: Path | None) -> Path:
+    """``folder``, or PassError when the recipe records nothing."""
+    if folder is None:
+        raise PassError(
+            pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
+        )
+    return folder
+
+
 def read_samples(pass_name: str, folder: Path | None, model: ir.Model) -> list[dict[str, Array]]:
     """The recorded inputs of ``model`` in ``folder``, one entry a file, in the order of the files' names.
 
     Raises:
         PassError: there is no folder, no file in it, or a file that is no record of these inputs.
     """
-    if folder is None:
-        raise PassError(
-            pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
-        )
+    folder = require_calibration(pass_name, folder)
     files = sorted(folder.glob("*.npz"))
     if not files:
         raise PassError(str(folder), "holds no calibration data (*.npz)", "build the calibration step again")

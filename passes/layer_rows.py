@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
+from latentc.passes.calibration import require_calibration
 from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, read, read_floats
 
 ROWS = "rows"
@@ -34,11 +35,7 @@ def rows_of(pass_name: str, linear: Linear, context: PassContext) -> Rows:
     Raises:
         PassError: there is no record of this linear, it has another width, or holds NaN or infinity.
     """
-    folder = context.calibration
-    if folder is None:
-        raise PassError(
-            pass_name, "needs calibration data, and there is none", "give the recipe a calibration"
-        )
+    folder = require_calibration(pass_name, context.calibration)
     fit, held_out = (_read(folder / ROWS / f"{linear.name}.{kind}.npy") for kind in ("fit", "held_out"))
     value = linear.nodes[0].inputs[0]
     fit, held_out = _rewritten(value, fit), _rewritten(value, held_out)
