@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from latentc.passes.calibration import HELD_OUT_EVERY, is_held_out
+from latentc.passes.layer_rows import RowKind, rows_file
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy.typing as npt
-
-HELD_OUT_EVERY = 3
-"""Every third prompt is kept to judge by."""
 
 
 class RowCapture:
@@ -50,12 +50,15 @@ class RowCapture:
         seed: int,
     ) -> None:
         self._out = out
-        self._quotas = {"fit": -(-rows // (calls * batches)), "held_out": -(-rows // (2 * calls * batches))}
+        self._quotas = {
+            RowKind.FIT: -(-rows // (calls * batches)),
+            RowKind.HELD_OUT: -(-rows // (2 * calls * batches)),
+        }
         self._calls = calls * batches
         self._prompts = prompts
         self._seed = seed
         self._batch = range(0)
-        self._files: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
+        self._files: dict[tuple[str, RowKind], npt.NDArray[np.float32]] = {}
         self._seen: dict[str, int] = {}
         self._linears = {
             f"{name}.weight": part
@@ -99,7 +102,9 @@ class RowCapture:
         prompts = [self._batch[index % B] for index in range(len(entries))]
         for kind, quota in self._quotas.items():
             wanted = [
-                index for index, prompt in enumerate(prompts) if self._prompts < 3 or _kind(prompt) == kind
+                index
+                for index, prompt in enumerate(prompts)
+                if self._prompts < HELD_OUT_EVERY or _kind(prompt) == kind
             ]
             random = np.random.default_rng([self._seed, zlib.crc32(f"{name}.{kind}".encode()), call])
             rows = self._file(name, kind, given.shape[-1])
@@ -109,11 +114,11 @@ class RowCapture:
             picked = random.choice(wanted, quota), random.integers(0, entries.shape[1], quota)
             rows[start : start + quota] = entries[picked[0], picked[1]].numpy()
 
-    def _file(self, name: str, kind: str, width: int) -> npt.NDArray[np.float32]:
+    def _file(self, name: str, kind: RowKind, width: int) -> npt.NDArray[np.float32]:
         key = (name, kind)
         if key not in self._files:
             self._files[key] = np.lib.format.open_memmap(
-                self._out / f"{name}.{kind}.npy",
+                rows_file(self._out, name, kind),
                 mode="w+",
                 dtype=np.float32,
                 shape=(self._quotas[kind] * self._calls, width),
@@ -121,5 +126,5 @@ class RowCapture:
         return self._files[key]
 
 
-def _kind(prompt: int) -> str:
-    return "held_out" if prompt % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 else "fit"
+def _kind(prompt: int) -> RowKind:
+    return RowKind.HELD_OUT if is_held_out(prompt) else RowKind.FIT

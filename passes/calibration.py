@@ -15,6 +15,14 @@ from latentc.passes.model_file import GRAPH_FILE, write_model
 from latentc.passes.value_types import infer_types
 from latentc.passes.weights import Array, Floats, name_of
 
+HELD_OUT_EVERY = 3
+"""Every third record is kept to judge by and never fitted to."""
+
+
+def is_held_out(number: int) -> bool:
+    """Whether record or prompt ``number``, from 0, is kept to judge by."""
+    return number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+
 
 def require_calibration(pass_name: str, folder: Path | None) -> Path:
     """``folder``, or PassError when the recipe records nothing."""

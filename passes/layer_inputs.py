@@ -8,12 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.passes.base import PassContext
-from latentc.passes.calibration import read_samples, second_moments
+from latentc.passes.calibration import is_held_out, read_samples, second_moments
 from latentc.passes.moments import Moments
 from latentc.passes.weights import Linear, name_of
-
-_HELD_OUT_EVERY = 3
-"""Every third recorded input is kept to judge by and never fitted to."""
 
 
 def moments_of(
@@ -33,8 +30,8 @@ def moments_of(
     missing = sorted({name for names in read.values() for name in names} - context.moments.keys())
     if missing:
         samples = read_samples(pass_name, context.calibration, model)
-        held_out = samples[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY] or samples
-        fit = [one for number, one in enumerate(samples) if (number + 1) % _HELD_OUT_EVERY]
+        held_out = [one for number, one in enumerate(samples) if is_held_out(number)] or samples
+        fit = [one for number, one in enumerate(samples) if not is_held_out(number)]
         fitted = second_moments(model, missing, fit)
         judged = second_moments(model, missing, held_out)
         for name in missing:

@@ -16,9 +16,17 @@ from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.calibration import require_calibration
 from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, read, read_floats
+from latentc.recipes.choice import Choice
 
 ROWS = "rows"
 """Folder of the recorded rows beside the recorded inputs of a component."""
+
+
+class RowKind(Choice):
+    """Rows to fit to, and rows of other prompts to judge by."""
+
+    FIT = "fit"
+    HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Rows:
     held_out: Floats
 
 
+def rows_file(folder: Path, weight: str, kind: RowKind) -> Path:
+    """Where in ``folder``, called ROWS, rows of the linear with this ``weight`` lie: [R, K] float32."""
+    return folder / f"{weight}.{kind}.npy"
+
+
 def rows_of(pass_name: str, linear: Linear, context: PassContext) -> Rows:
     """The recorded rows of ``linear``, finite.
 
@@ -36,9 +49,9 @@ def rows_of(pass_name: str, linear: Linear, context: PassContext) -> Rows:
         PassError: there is no record of this linear, it has another width, or holds NaN or infinity.
     """
     folder = require_calibration(pass_name, context.calibration)
-    fit, held_out = (_read(folder / ROWS / f"{linear.name}.{kind}.npy") for kind in ("fit", "held_out"))
     value = linear.nodes[0].inputs[0]
-    fit, held_out = _rewritten(value, fit), _rewritten(value, held_out)
+    files = [rows_file(folder / ROWS, linear.name, kind) for kind in RowKind]
+    fit, held_out = (_rewritten(value, _read(file)) for file in files)
     for rows in (fit, held_out):
         if rows.ndim != 2 or rows.shape[1] != linear.shape[0]:
             raise PassError(

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from latentc.compiler.row_capture import HELD_OUT_EVERY, RowCapture
+from latentc.compiler.row_capture import RowCapture
+from latentc.passes.calibration import HELD_OUT_EVERY
 
 TOKENS, WIDTH, PROMPTS, CALLS = 5, 8, 6, 4
 

@@ -5,7 +5,7 @@ import pytest
 from tests.passes.graphs import inputs_of, model_of
 
 from latentc.errors import PassError
-from latentc.passes.calibration import read_samples, second_moments
+from latentc.passes.calibration import is_held_out, read_samples, second_moments
 
 GRAPH = """g (float[B,T,8] x) => (float[B,T,6] y) <float[8,7] w, float[7,6] v> {
     inner = MatMul (x, w)
@@ -44,3 +44,7 @@ def test_a_record_of_other_inputs_is_named(tmp_path: Path) -> None:
         f"{tmp_path}/0000.npz: is no record of the inputs x: 'x is not a file in the archive'\n"
         "fix: build the calibration again"
     )
+
+
+def test_every_third_is_held_out() -> None:
+    assert [number for number in range(9) if is_held_out(number)] == [2, 5, 8]
