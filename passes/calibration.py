@@ -94,26 +94,3 @@ def inner_values(
         for sample in samples:
             made = dict(zip(asked, session.run(asked, dict(sample)), strict=True)) if asked else {}
             yield {name: np.asarray({**sample, **made}[name], dtype=np.float32) for name in names}
-
-
-def second_moments(
-    model: ir.Model, names: Sequence[str], samples: Sequence[Mapping[str, Array]]
-) -> dict[str, Floats]:
-    """Run ``model`` on ``samples`` and average x xᵀ over all rows x of each value in ``names``.
-
-    Args:
-        model: float32, as far as the named values reach.
-        names: values whose last axis is K.
-        samples: inputs by name.
-
-    Returns:
-        [K, K] float32 by name.
-    """
-    sums: dict[str, Floats] = {}
-    rows = dict.fromkeys(names, 0)
-    for values in inner_values(model, names, samples):
-        for name, value in values.items():
-            flat = value.reshape(-1, value.shape[-1])
-            sums[name] = sums.get(name, np.float32(0)) + flat.T @ flat
-            rows[name] += len(flat)
-    return {name: sums[name] / np.float32(max(1, rows[name])) for name in names}

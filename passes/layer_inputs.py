@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.passes.base import PassContext
-from latentc.passes.calibration import is_held_out, read_samples, second_moments
-from latentc.passes.moments import Moments
+from latentc.passes.calibration import inner_values, is_held_out, read_samples
+from latentc.passes.moments import Moments, MomentSums
 from latentc.passes.weights import Linear, name_of
 
 
@@ -30,10 +30,11 @@ def moments_of(
     missing = sorted({name for names in read.values() for name in names} - context.moments.keys())
     if missing:
         samples = read_samples(pass_name, context.calibration, model)
-        held_out = [one for number, one in enumerate(samples) if is_held_out(number)] or samples
-        fit = [one for number, one in enumerate(samples) if not is_held_out(number)]
-        fitted = second_moments(model, missing, fit)
-        judged = second_moments(model, missing, held_out)
+        fit, held_out = MomentSums(), MomentSums()
+        for number, values in enumerate(inner_values(model, missing, samples)):
+            (held_out if is_held_out(number) else fit).add(values)
+        fitted = fit.averages()
+        judged = held_out.averages() or fitted  # too few records to hold one out
         for name in missing:
             context.moments[name] = Moments(fitted[name], judged[name])
     return {weight: _mean([context.moments[name] for name in names]) for weight, names in read.items()}

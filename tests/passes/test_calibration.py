@@ -5,7 +5,8 @@ import pytest
 from tests.passes.graphs import inputs_of, model_of
 
 from latentc.errors import PassError
-from latentc.passes.calibration import is_held_out, read_samples, second_moments
+from latentc.passes.calibration import inner_values, is_held_out, read_samples
+from latentc.passes.moments import MomentSums
 
 GRAPH = """g (float[B,T,8] x) => (float[B,T,6] y) <float[8,7] w, float[7,6] v> {
     inner = MatMul (x, w)
@@ -15,7 +16,10 @@ GRAPH = """g (float[B,T,8] x) => (float[B,T,6] y) <float[8,7] w, float[7,6] v> {
 def test_moments_are_the_average_of_outer_products() -> None:
     model = model_of(GRAPH)
     samples = [inputs_of(model, {"B": 2, "T": length}, length) for length in (3, 5)]
-    found = second_moments(model, ["x", "inner", "y"], samples)
+    sums = MomentSums()
+    for values in inner_values(model, ["x", "inner", "y"], samples):
+        sums.add(values)
+    found = sums.averages()
     rows = np.concatenate([sample["x"].reshape(-1, 8) for sample in samples]).astype(np.float64)
     w, v = (model.graph.initializers[name].const_value for name in ("w", "v"))
     assert w is not None
