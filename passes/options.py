@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
+from inspect import get_annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, get_type_hints
 
@@ -94,11 +95,11 @@ def limits(minimum: float | None, maximum: float | None, words: str) -> Mapping[
 
 
 def options_of(pass_class: type[DataclassInstance]) -> tuple[Option, ...]:
-    """The options of a pass class, its own first and those of its bases after them."""
+    """The options of a pass class: its own first, then those of its bases, the nearest base first."""
     hints = get_type_hints(pass_class)
-    own = [entry for entry in fields(pass_class) if not entry.kw_only]
-    inherited = [entry for entry in fields(pass_class) if entry.kw_only]
-    return tuple(_option(entry, hints[entry.name]) for entry in own + inherited)
+    entries = {entry.name: entry for entry in fields(pass_class)}
+    names = dict.fromkeys(name for level in pass_class.__mro__ for name in get_annotations(level))
+    return tuple(_option(entries[name], hints[name]) for name in names if name in entries)
 
 
 def _option(entry: Field[object], hint: type) -> Option:

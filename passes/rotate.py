@@ -14,97 +14,42 @@ read the same x share the rotation. Where held-out rows lose no less by it, the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from latentc.errors import PassError
-from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal, Trial
-from latentc.passes.int4_layers import require_canonical_linears
-from latentc.passes.layer_rows import rows_of
-from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
-from latentc.passes.rounded_error import RoundingToCome
-from latentc.passes.shared_inputs import SharedInput, shared_inputs
-from latentc.passes.weights import (
-    REWRITES_INPUT,
-    Array,
-    Floats,
-    initializer,
-    lazy,
-    name_of,
-    replace_initializer,
-)
-
-ROTATED = "latentc.rotated"
-"""Node metadata on a linear that rotate has considered."""
+from latentc.passes.input_rewrite import InputRewrite, Proposal
+from latentc.passes.layer_rows import Rows
+from latentc.passes.options import limits, require_power_of_two
+from latentc.passes.shared_inputs import SharedInput
+from latentc.passes.weights import REWRITES_INPUT, Floats, initializer, name_of
 
 
 @dataclass(frozen=True)
-class Rotate(Pass):
+class Rotate(InputRewrite):
     """Multiply blocks of what linears read by a Hadamard matrix, and their weights by its inverse."""
 
     name: ClassVar[str] = "rotate"
     version: ClassVar[int] = 1
-    preserves: ClassVar[bool] = True
+    considered: ClassVar[str] = "latentc.rotated"
 
     block: int = field(default=256, metadata=limits(2, 1024, "largest block: a power of two"))
-    bits: int = field(default=4, metadata=limits(4, 8, "of the activations to come: 4 or 8"))
-    group: int = field(default=64, metadata=limits(16, 256, "of the quantization to come"))
-    rank: int = field(default=32, metadata=limits(0, 4096, "of the low-rank branch to come; 0 for none"))
-    skip: tuple[str, ...] = field(
-        default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_power_of_two(self.name, self.group)
         require_power_of_two(self.name, self.block, "block", 256)
-        require_4_or_8_bits(self.name, self.bits)
 
-    @property
-    def needs_calibration(self) -> bool:
-        """Recorded rows decide."""
-        return True
-
-    @property
-    def needs_rows(self) -> bool:
-        """Recorded rows decide."""
-        return True
-
-    def requires(self, model: ir.Model) -> None:
-        """Linears are MatMul with float [K, N] constants."""
-        require_canonical_linears(self.name, model)
-
-    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Rotate every value that linears read, where held-out rows say that it helps."""
-        changes: list[Change] = []
-        refusals: list[Refusal] = []
-        rounding = RoundingToCome(self.bits, self.group, self.rank)
-        for shared, refusal in list(shared_inputs(model.graph, self.group, self.skip, ROTATED)):
-            if refusal is not None:
-                refusals.append(refusal)
-                continue
-            weight = shared.weight(self.name)
-            rows = rows_of(self.name, shared.linears[0], context).held_out
-            size = largest_block(len(weight), self.block)
-            before = rounding.error(weight, rows)
-            after = rounding.error(turned_back(weight, size), turned(rows, size))
-            better = after < before
-            shared.mark(ROTATED, self.name)
-            for linear in shared.linears:
-                context.ledger.try_out(Trial(linear.name, self.name, "as it is", before, not better))
-                context.ledger.try_out(Trial(linear.name, self.name, f"blocks of {size}", after, better))
-            if better:
-                _rotate(model.graph, shared, len(weight), size)
-                changes.append(
-                    Change(shared.names, f"blocks of {size}: held-out error {before:.4f} to {after:.4f}")
-                )
-            else:
-                refusals.append(
-                    Refusal(shared.names, f"blocks of {size} are no better on held-out rows ({after:.4f})")
-                )
-        return PassResult(model, tuple(changes), tuple(refusals))
+    def propose(self, weight: Floats, rows: Rows) -> Proposal:
+        """The largest blocks that fit."""
+        size = largest_block(len(weight), self.block)
+        return Proposal(
+            way=f"blocks of {size}",
+            error=self.rounding.error(turned_back(weight, size), turned(rows.held_out, size)),
+            no_better=f"blocks of {size} are no better",
+            rewrite=partial(_rotate, size=size),
+        )
 
 
 def largest_block(K: int, most: int) -> int:
@@ -132,9 +77,9 @@ def turned_back(weight: Floats, size: int) -> Floats:
     return np.asarray(blocks.reshape(weight.shape) / np.float32(size), dtype=np.float32)
 
 
-def _rotate(graph: ir.Graph, shared: SharedInput, K: int, size: int) -> None:
+def _rotate(graph: ir.Graph, shared: SharedInput, size: int) -> None:
     stem = name_of(shared.value)
-    first = shared.nodes[0]
+    K, _ = shared.linears[0].shape
     matrix = _matrix(graph, size)
     blocks_shape = initializer(
         graph, f"{stem}.blocks_shape", ir.tensor(np.array([-1, K // size, size], np.int64))
@@ -149,18 +94,8 @@ def _rotate(graph: ir.Graph, shared: SharedInput, K: int, size: int) -> None:
         if node is not shape:
             node.metadata_props[REWRITES_INPUT] = Rotate.name
     whole.outputs[0].shape = shared.value.shape
-    graph.insert_before(first, [shape, blocks, product, whole])
-    for linear in shared.linears:
-        source = linear.weight.const_value
-        if source is None:
-            raise PassError(Rotate.name, f"'{linear.name}' has no value", "report this graph")
-
-        def back(array: Array) -> Array:
-            return turned_back(array.astype(np.float32), size)
-
-        replace_initializer(graph, linear.weight, lazy(source, back, linear.shape, ir.DataType.FLOAT))
-        for node in linear.nodes:
-            node.replace_input_with(0, whole.outputs[0])
+    nodes = [shape, blocks, product, whole]
+    shared.rewrite(graph, nodes, lambda weight: turned_back(weight, size), Rotate.name)
 
 
 def _matrix(graph: ir.Graph, size: int) -> ir.Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.base import Refusal
 from latentc.passes.int4_layers import int4_linears
-from latentc.passes.weights import Floats, Linear, constant, read_floats
+from latentc.passes.weights import Floats, Linear, constant, lazy, read_floats, replace_initializer
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,36 @@ class SharedInput:
         """Note on every MatMul that ``pass_name`` has considered it."""
         for node in self.nodes:
             node.metadata_props[key] = pass_name
+
+    def rewrite(
+        self,
+        graph: ir.Graph,
+        nodes: Sequence[ir.Node],
+        program: Callable[[Floats], Floats],
+        pass_name: str,
+    ) -> None:
+        """Let the linears read what the last of ``nodes`` gives, and multiply it by other weights.
+
+        Args:
+            graph: of the linears.
+            nodes: new ones, in order; they are put before the first linear.
+            program: makes the new weight [K, N] of the old one, float32; called when weights are written.
+            pass_name: for messages.
+
+        Raises:
+            PassError: a linear has no value.
+        """
+        graph.insert_before(self.nodes[0], nodes)
+        for linear in self.linears:
+            source = linear.weight.const_value
+            if source is None:
+                raise PassError(pass_name, f"'{linear.name}' has no value", "report this graph")
+            tensor = lazy(
+                source, lambda array: program(array.astype(np.float32)), linear.shape, ir.DataType.FLOAT
+            )
+            replace_initializer(graph, linear.weight, tensor)
+            for node in linear.nodes:
+                node.replace_input_with(0, nodes[-1].outputs[0])
 
 
 def shared_inputs(

@@ -14,100 +14,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from latentc.errors import PassError
-from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal, Trial
-from latentc.passes.int4_layers import require_canonical_linears
-from latentc.passes.layer_rows import Rows, rows_of
-from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
-from latentc.passes.rounded_error import RoundingToCome
-from latentc.passes.shared_inputs import SharedInput, shared_inputs
-from latentc.passes.weights import (
-    REWRITES_INPUT,
-    Array,
-    Floats,
-    initializer,
-    lazy,
-    name_of,
-    replace_initializer,
-)
-
-SMOOTHED = "latentc.smoothed"
-"""Node metadata on a linear that smooth has considered."""
+from latentc.passes.input_rewrite import InputRewrite, Proposal
+from latentc.passes.layer_rows import Rows
+from latentc.passes.options import limits
+from latentc.passes.shared_inputs import SharedInput
+from latentc.passes.weights import REWRITES_INPUT, Floats, initializer, name_of
 
 
 @dataclass(frozen=True)
-class Smooth(Pass):
+class Smooth(InputRewrite):
     """Scale the channels of what linears multiply, so that 4 bits hold them better."""
 
     name: ClassVar[str] = "smooth"
     version: ClassVar[int] = 1
-    preserves: ClassVar[bool] = True
+    considered: ClassVar[str] = "latentc.smoothed"
 
     grid: int = field(default=20, metadata=limits(1, 100, "steps of a and b between 0 and 1"))
-    bits: int = field(default=4, metadata=limits(4, 8, "of the activations to come: 4 or 8"))
-    group: int = field(default=64, metadata=limits(16, 256, "of the quantization to come"))
-    rank: int = field(default=32, metadata=limits(0, 4096, "of the low-rank branch to come; 0 for none"))
-    skip: tuple[str, ...] = field(
-        default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
-    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_power_of_two(self.name, self.group)
-        require_4_or_8_bits(self.name, self.bits)
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Recorded rows decide."""
-        return True
-
-    @property
-    def needs_rows(self) -> bool:
-        """Recorded rows decide."""
-        return True
-
-    @property
-    def rounding(self) -> RoundingToCome:
-        """What the layers are prepared for."""
-        return RoundingToCome(self.bits, self.group, self.rank)
-
-    def requires(self, model: ir.Model) -> None:
-        """Linears are MatMul with float [K, N] constants."""
-        require_canonical_linears(self.name, model)
-
-    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Scale every value that linears read, where held-out rows say that it helps."""
-        changes: list[Change] = []
-        refusals: list[Refusal] = []
-        for shared, refusal in list(shared_inputs(model.graph, self.group, self.skip, SMOOTHED)):
-            if refusal is not None:
-                refusals.append(refusal)
-                continue
-            rows = rows_of(self.name, shared.linears[0], context)
-            weight = shared.weight(self.name)
-            (a, b), scale = self._best(weight, rows)
-            before = self.rounding.error(weight, rows.held_out)
-            after = self._error(weight, rows.held_out, scale)
-            better = after < before
-            shared.mark(SMOOTHED, self.name)
-            for linear in shared.linears:
-                context.ledger.try_out(Trial(linear.name, self.name, "as it is", before, not better))
-                context.ledger.try_out(Trial(linear.name, self.name, f"a={a:g} b={b:g}", after, better))
-            if better:
-                _scale(model.graph, shared, scale)
-                changes.append(
-                    Change(shared.names, f"a={a:g} b={b:g}: held-out error {before:.4f} to {after:.4f}")
-                )
-            else:
-                refusals.append(
-                    Refusal(shared.names, f"no scale is better than none on held-out rows ({after:.4f})")
-                )
-        return PassResult(model, tuple(changes), tuple(refusals))
+    def propose(self, weight: Floats, rows: Rows) -> Proposal:
+        """The scale that loses least on the rows to fit to."""
+        (a, b), scale = self._best(weight, rows)
+        return Proposal(
+            way=f"a={a:g} b={b:g}",
+            error=self._error(weight, rows.held_out, scale),
+            no_better="no scale is better than none",
+            rewrite=partial(_scale, scale=scale),
+        )
 
     def _best(self, weight: Floats, rows: Rows) -> tuple[tuple[float, float], Floats]:
         """The powers and the scale [K] with the least error on the rows to fit to."""
@@ -140,15 +78,4 @@ def _scale(graph: ir.Graph, shared: SharedInput, scale: Floats) -> None:
     node.name = node.outputs[0].name = stem
     node.outputs[0].type, node.outputs[0].shape = shared.value.type, shared.value.shape
     node.metadata_props[REWRITES_INPUT] = Smooth.name
-    graph.insert_before(shared.nodes[0], [node])
-    for linear in shared.linears:
-        source = linear.weight.const_value
-        if source is None:
-            raise PassError(Smooth.name, f"'{linear.name}' has no value", "report this graph")
-
-        def scaled(array: Array, factors: Floats = factors) -> Array:
-            return np.asarray(array.astype(np.float32) * factors[:, None])
-
-        replace_initializer(graph, linear.weight, lazy(source, scaled, linear.shape, ir.DataType.FLOAT))
-        for reader in linear.nodes:
-            reader.replace_input_with(0, node.outputs[0])
+    shared.rewrite(graph, [node], lambda weight: weight * factors[:, None], Smooth.name)

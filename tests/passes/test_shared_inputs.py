@@ -7,6 +7,7 @@ from tests.passes.graphs import model_of
 
 from latentc.errors import PassError
 from latentc.passes.shared_inputs import shared_inputs
+from latentc.passes.weights import Floats
 
 GRAPH = """g (float[B,64] x, float[B,64] q) => (float[B,64] y, float[B,64] z, float[B,64] a, float[B,64] b)
     <float[64,64] w, float[64,64] v, float[64,64] twice, float[64,8] small> {
@@ -48,3 +49,25 @@ def test_a_weight_that_is_not_finite() -> None:
     with pytest.raises(PassError) as caught:
         shared.weight("some-pass")
     assert str(caught.value) == "some-pass: 'v' holds NaN or infinity\nfix: check the checkpoint"
+
+
+def test_inputs_and_weights_are_rewritten_and_the_rest_is_not() -> None:
+    model = model_of(GRAPH)
+    shared = next(one for one, why in shared_inputs(model.graph, 64, (), SEEN) if why is None)
+    old = shared.weight("some-pass")
+    called: list[tuple[int, ...]] = []
+
+    def negative(weight: Floats) -> Floats:
+        called.append(weight.shape)
+        return -weight
+
+    negation = ir.node("Neg", [shared.value])
+    shared.rewrite(model.graph, [negation], negative, "some-pass")
+    assert called == []  # weights are lazy
+    assert [node.op_type for node in model.graph] == ["Neg", *["MatMul"] * 5]
+    readers = {use.node.outputs[0].name for use in negation.outputs[0].uses()}
+    assert readers == {"y", "z"}
+    new = next(one for one, why in shared_inputs(model.graph, 64, (), SEEN) if why is None)
+    assert new.names == "w, v"
+    np.testing.assert_array_equal(new.weight("some-pass"), -old)
+    assert called == [(64, 64), (64, 64)]
