@@ -65,7 +65,7 @@ def train_denoiser(
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        _update_average(average, model, step)
+        update_average(average, model, step)
         running += (loss.item() - running) * max(0.02, 1 / (step - first_step + 1))
         if (step + 1) % 100 == 0:
             progress.write(step + 1, loss=running)
@@ -84,9 +84,18 @@ def save_whole(state: dict[str, object], state_file: Path) -> None:
 
 
 @torch.no_grad()
-def _update_average(average: dict[str, torch.Tensor], model: nn.Module, step: int) -> None:
-    """Move the running average of the weights a little towards ``model``."""
-    decay = min(0.998, (step + 1) / (step + 10))
+def update_average(
+    average: dict[str, torch.Tensor], model: nn.Module, step: int, slowest: float = 0.998
+) -> None:
+    """Move the running average of the weights a little towards ``model``.
+
+    Args:
+        average: as ``model.state_dict()`` has it; changed in place. What is not floating point stays.
+        model: after its step number ``step``, counted from 0.
+        step: early averages forget faster, so that the untrained weights do not linger.
+        slowest: how much of the average stays in later steps, from 0 to 1.
+    """
+    decay = min(slowest, (step + 1) / (step + 10))
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             average[name].lerp_(value, 1 - decay)

@@ -14,6 +14,7 @@ from latentc.recipes.shapes.render import Picture, Style
 from latentc.recipes.shapes.scene import scenes_for_training
 from latentc.recipes.shapes.train.pictures import draw_scenes, render_all, tensor_from_pictures
 from latentc.recipes.shapes.train.progress import Progress, learning_rate
+from latentc.recipes.shapes.train.train_denoiser import save_whole, update_average
 
 LATENT_CHANNELS = 16
 NOISE = 0.2
@@ -99,17 +100,12 @@ def train_vae(state_file: Path, steps: int, seed: int) -> AutoencoderKL:
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        decay = min(0.998, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for name, value in vae.state_dict().items():
-                average[name].lerp_(value, 1 - decay)
+        update_average(average, vae, step)
         if (step + 1) % 200 == 0:
             progress.write(step + 1, loss=loss.item(), mean_error=error)
         if (step + 1) % 500 == 0 or step + 1 == steps:
-            state_file.parent.mkdir(parents=True, exist_ok=True)
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "average": average, "step": step + 1}, state_file.with_suffix(".new"))
-            state_file.with_suffix(".new").replace(state_file)
+            save_whole({**state, "average": average, "step": step + 1}, state_file)
     vae.load_state_dict(average)
     _set_unit_scale(vae, pool)
     return vae
@@ -148,9 +144,7 @@ def refine_decoder(vae: AutoencoderKL, steps: int, seed: int, checkpoint: Path) 
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        with torch.no_grad():
-            for name, value in vae.state_dict().items():
-                average[name].lerp_(value, 1 - min(0.995, (step + 1) / (step + 10)))
+        update_average(average, vae, step, slowest=0.995)
         if (step + 1) % 100 == 0:
             progress.write(step + 1, loss=loss.item(), mean_error=error)
         if (step + 1) % 500 == 0:

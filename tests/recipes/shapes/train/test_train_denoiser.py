@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from latentc.recipes.shapes.train.train_denoiser import train_denoiser
+from latentc.recipes.shapes.train.train_denoiser import train_denoiser, update_average
 
 Batch = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -80,3 +80,12 @@ def test_the_text_tower_learns_more_slowly(tmp_path: Path) -> None:
         for name in ("denoiser", "text")
     }
     assert abs(moved["text"] / moved["denoiser"] - 0.5) < 0.05
+
+
+def test_the_average_follows_quickly_at_first_and_slowly_later() -> None:
+    model = TwoTowers()
+    for step, slowest, share in ((0, 0.998, 0.9), (10_000, 0.998, 0.002), (10_000, 0.995, 0.005)):
+        average = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
+        update_average(average, model, step, slowest)
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(average[name], share * value)
