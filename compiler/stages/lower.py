@@ -26,6 +26,8 @@ from latentc.recipes.target import FloatType, Runtime, Target, target_named
 from latentc.runtime.manifest import Json
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from latentc.passes.base import Pass
 
 # Boards build their engines themselves; here the same parser and builder make one for the nearest
@@ -76,14 +78,20 @@ class Lower(Stage):
             TargetError: the target cannot do what the graph asks; names the node.
             ToolMissing: the target's compiler is not installed.
         """
+        from latentc.compiler.stages.simulated import refuse_simulated
+        from latentc.passes.model_file import read_model
+
         target = target_named(self.target_name)
         source = inputs["transform"]
-        if target.runtime is not Runtime.ONNXRUNTIME:
-            lowered = self._lower_for_tensorrt(target, source, out, progress)
-        elif _is_mobile(target):
-            lowered = self._lower_for_mobile(source, out, progress)
-        else:
+        if _is_portable(target):
             lowered = self._copy_onnx(source, out, progress)
+        else:
+            model = read_model(source)
+            refuse_simulated(model, target, self.component)
+            if _is_mobile(target):
+                lowered = self._lower_for_mobile(model, source, out, progress)
+            else:
+                lowered = self._lower_for_tensorrt(target, model, out, progress)
         write_lowered(lowered, out)
         progress(1.0, f"{self.component}: done")
 
@@ -98,7 +106,7 @@ class Lower(Stage):
         entry = entry_of_model(model, f"{self.component}/{GRAPH_FILE}", "")
         return Lowered(entry, simulated_in(model, self.component))
 
-    def _lower_for_mobile(self, source: Path, out: Path, progress: Progress) -> Lowered:
+    def _lower_for_mobile(self, model: ir.Model, source: Path, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.onnxruntime_limits import (
             check_for_onnxruntime,
             check_fused,
@@ -111,12 +119,9 @@ class Lower(Stage):
             content_of_ort,
             ort_from_onnx,
         )
-        from latentc.compiler.stages.simulated import refuse_simulated
         from latentc.passes.base import PassContext
         from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model, write_model
 
-        model = read_model(source)
-        refuse_simulated(model, target_named(self.target_name), self.component)
         model = _integer_convolutions()(model, PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
         if (source / DATA_FILE).stat().st_size > LARGEST_WEIGHT_BYTES:
@@ -145,16 +150,13 @@ class Lower(Stage):
         )
         return Lowered(entry, simulated if floats else ())
 
-    def _lower_for_tensorrt(self, target: Target, source: Path, out: Path, progress: Progress) -> Lowered:
+    def _lower_for_tensorrt(self, target: Target, model: ir.Model, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.rtx_engine import build_rtx_engine
-        from latentc.compiler.stages.simulated import refuse_simulated
         from latentc.compiler.stages.tensorrt_limits import check_for_tensorrt
         from latentc.passes.base import PassContext
         from latentc.passes.model_file import GRAPH_FILE, read_model, write_model
 
         progress(0.0, f"{self.component}: casting to {target.float_type}")
-        model = read_model(source)
-        refuse_simulated(model, target, self.component)
         model = _cast()(model, PassContext()).model
         check_for_tensorrt(model, target.name, self.component)
         write_model(model, out, lambda done, name: progress(0.1 + 0.3 * done, f"{self.component}: {name}"))
@@ -175,6 +177,10 @@ class Lower(Stage):
         version = versions(*RTX_PACKAGES)["tensorrt-rtx-cu13"]
         proof = f"parsed and built by TensorRT for RTX {version} for architecture {', '.join(capabilities)}"
         return Lowered(entry, proof=proof)
+
+
+def _is_portable(target: Target) -> bool:
+    return target.runtime is Runtime.ONNXRUNTIME and not _is_mobile(target)
 
 
 def _is_mobile(target: Target) -> bool:
