@@ -18,6 +18,7 @@ from latentc.compiler.stages.export import Export
 from latentc.compiler.stages.lower import Lower
 from latentc.compiler.stages.pack import Pack, latent_entry
 from latentc.compiler.stages.reference import Reference
+from latentc.compiler.stages.sensitivity import Sensitivity
 from latentc.compiler.stages.transform import Transform
 from latentc.compiler.stages.validate import Validate
 from latentc.compiler.tokenizer_entry import tokenizer_entries
@@ -112,6 +113,12 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
         if needs_calibration
         else {}
     )
+    needs_gains = any(one.needs_gains for chain in passes.values() for one in chain)
+    sensitivity = (
+        {"sensitivity": steps.add(Step("sensitivity", _sensitivity(loaded, model, sampling, prompts), {}))}
+        if needs_gains
+        else {}
+    )
     transformed = {
         component: steps.add(
             Step(
@@ -125,6 +132,7 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
                 {
                     "export": exported[component],
                     **(calibration if _takes_calibration(passes[component]) else {}),
+                    **(sensitivity if any(one.needs_gains for one in passes[component]) else {}),
                 },
             )
         )
@@ -207,14 +215,29 @@ def _calibrate(
     *,
     needs_rows: bool,
 ) -> Calibrate:
-    """Calibration draws from the same set as validation, but never a prompt that validation judges by."""
+    chosen = loaded.recipe.calibration
+    own, seeds = _calibration_prompts(loaded, prompts)
+    rows = chosen.rows if needs_rows else 0
+    return Calibrate(model.family.name, sampling, own, seeds, chosen.samples, rows)
+
+
+def _sensitivity(
+    loaded: LoadedRecipe, model: ModelFolder, sampling: SamplingOptions, prompts: tuple[str, ...]
+) -> Sensitivity:
+    count = loaded.recipe.calibration.sensitivity
+    own, seeds = _calibration_prompts(loaded, prompts)
+    return Sensitivity(model.family.name, sampling, own[:count], seeds[:count])
+
+
+def _calibration_prompts(
+    loaded: LoadedRecipe, prompts: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """From the same set as validation, but never a prompt that validation judges by; with their seeds."""
     chosen = loaded.recipe.calibration
     shared = len(prompts) if chosen.prompts == loaded.recipe.validation.prompts else 0
     own = read_prompts(chosen.prompts, shared + chosen.count, loaded.file.parent)[shared:]
     first = _CALIBRATION_SEEDS + chosen.seed
-    seeds = tuple(range(first, first + chosen.count))
-    rows = chosen.rows if needs_rows else 0
-    return Calibrate(model.family.name, sampling, own, seeds, chosen.samples, rows)
+    return own, tuple(range(first, first + chosen.count))
 
 
 def _engine_sizes(

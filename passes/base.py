@@ -7,7 +7,6 @@ A pass prints as ``split-low-rank{rank=32}`` and latentc.passes.pass_text reads 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, final
@@ -69,22 +68,50 @@ class Trial:
     taken: bool
 
 
+@dataclass(frozen=True)
+class FrontPoint:
+    """One way to spend bytes on a component, the best for its size as far as a pass could foretell.
+
+    Args:
+        ratio: bytes of the linears over what they take in fp16.
+        relative_error: foretold ‖latents - original's‖ / ‖original's‖ at the end of the trajectory.
+        int4_layers: how many linears get INT4.
+        int8_layers: how many get INT8.
+        float_layers: how many stay as they are.
+        taken: whether the component was built so.
+    """
+
+    ratio: float
+    relative_error: float
+    int4_layers: int
+    int8_layers: int
+    float_layers: int
+    taken: bool
+
+
 @dataclass
 class LossLedger:
-    """Collects losses and trials while lazy weights are pulled; one ledger a written model."""
+    """Collects what passes lose, tried and could have chosen; one ledger a written model.
+
+    Losses come while lazy weights are pulled.
+    """
 
     losses: list[LayerLoss] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
+    front: list[FrontPoint] = field(default_factory=list)
 
-    def record(self, loss: LayerLoss, trials: Sequence[Trial] = ()) -> None:
-        """Add ``loss`` and how it was chosen; a weight that is pulled twice is recorded once."""
+    def record(self, loss: LayerLoss) -> None:
+        """Add ``loss``; a weight that is pulled twice is recorded once."""
         if loss not in self.losses:
             self.losses.append(loss)
-            self.trials.extend(trials)
 
-    def try_out(self, trial: Trial) -> None:
-        """Add a trial that a pass made when it was applied."""
-        self.trials.append(trial)
+    def try_out(self, *trials: Trial) -> None:
+        """Add what was tried, each trial once."""
+        self.trials.extend(trial for trial in trials if trial not in self.trials)
+
+    def offer(self, *points: FrontPoint) -> None:
+        """Add what could be chosen, and what was."""
+        self.front.extend(points)
 
 
 @dataclass(frozen=True)
@@ -95,11 +122,13 @@ class PassContext:
         ledger: where lossy passes put their losses.
         calibration: folder of recorded component inputs, ``NNNN.npz`` each with one array an input
             name; None when the recipe has none.
+        gains: folder of a sensitivity step (latentc.passes.layer_gains); None when there was none.
         moments: what latentc.passes.layer_inputs found out, by the name of a value, as long as it holds.
     """
 
     ledger: LossLedger = field(default_factory=LossLedger)
     calibration: Path | None = None
+    gains: Path | None = None
     moments: dict[str, Moments] = field(default_factory=dict)
 
 
@@ -144,6 +173,11 @@ class Pass(ABC):
     @property
     def needs_rows(self) -> bool:
         """Whether calibration must record rows of what linears multiply (latentc.passes.layer_rows)."""
+        return False
+
+    @property
+    def needs_gains(self) -> bool:
+        """Whether the sensitivity of every layer must be measured (latentc.passes.layer_gains)."""
         return False
 
     def __str__(self) -> str:

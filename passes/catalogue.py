@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from latentc.errors import PassError, nearest
+from latentc.passes.allocate import Allocate
 from latentc.passes.base import Pass
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
@@ -11,6 +12,7 @@ from latentc.passes.integer_convolutions import IntegerConvolutions
 from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
+from latentc.passes.quantize_int8_weights import QuantizeInt8Weights
 from latentc.passes.rotate import Rotate
 from latentc.passes.smooth import Smooth
 from latentc.passes.split_low_rank import SplitLowRank
@@ -21,7 +23,9 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8,
     Smooth,
     Rotate,
+    Allocate,
     SplitLowRank,
+    QuantizeInt8Weights,
     QuantizeInt4,
     QuantizeActivations,
     IntegerConvolutions,

@@ -20,14 +20,13 @@ _BLOCK = 128
 """Rows whose errors reach the rest of the weight in one product."""
 
 
-def gptq_codes(weight: Floats, steps: Floats, moments: Floats, damping: float = DAMPING) -> NDArray[np.int8]:
+def gptq_codes(weight: Floats, steps: Floats, moments: Floats) -> NDArray[np.int8]:
     """INT4 codes of ``weight`` for given steps, with the least error that rounding in turn finds.
 
     Args:
         weight: [K, N], finite.
         steps: [K / group, N], positive.
         moments: [K, K], the average x xᵀ of what the weight is multiplied with.
-        damping: as DAMPING, above 0.
 
     Returns:
         [K, N], from -8 to 7.
@@ -41,7 +40,7 @@ def gptq_codes(weight: Floats, steps: Floats, moments: Floats, damping: float = 
     group = K // len(steps)
     with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
         order = np.argsort(-np.diagonal(moments), kind="stable")
-        factor = _inverse_factor(moments[np.ix_(order, order)].astype(np.float64), damping)
+        factor = _inverse_factor(moments[np.ix_(order, order)].astype(np.float64))
         rest, sizes = weight[order], np.repeat(steps, group, axis=0)[order]
         codes = np.empty((K, N), np.int8)
         for start in range(0, K, _BLOCK):
@@ -57,9 +56,9 @@ def gptq_codes(weight: Floats, steps: Floats, moments: Floats, damping: float = 
     return codes
 
 
-def _inverse_factor(moments: NDArray[np.float64], damping: float) -> Floats:
+def _inverse_factor(moments: NDArray[np.float64]) -> Floats:
     """Upper triangular U with Uᵀ U = (moments + damping)⁻¹, [K, K]."""
     mean = float(np.trace(moments)) / len(moments)
-    damped = moments + max(damping * mean, _LEAST_DAMPING) * np.eye(len(moments))
+    damped = moments + max(DAMPING * mean, _LEAST_DAMPING) * np.eye(len(moments))
     inverse = np.linalg.inv(damped)
     return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Int4 layers: which linears become INT4. One rule for quantizing and splitting."""
+"""Int4 layers: which linears become INT4, or INT8. One rule for quantizing, splitting and allocating."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from latentc.errors import PassError
+from latentc.passes.allotment import Precision, allotment_of
 from latentc.passes.base import Refusal
 from latentc.passes.weights import Linear, constant, find_convolutions, find_linears, matches, name_of
 
@@ -25,12 +26,19 @@ def require_canonical_linears(pass_name: str, model: ir.Model) -> None:
             )
 
 
+def quantizable_linears(graph: ir.Graph) -> Iterator[tuple[Linear, Refusal | None]]:
+    """Every linear of ``graph`` in graph order, with the reason why it stays float at any width of bits."""
+    for linear in find_linears(graph):
+        why = _obstacle(linear)
+        yield linear, None if why is None else Refusal(linear.name, why)
+
+
 def int4_linears(
     graph: ir.Graph, group: int, skip: tuple[str, ...]
 ) -> Iterator[tuple[Linear, Refusal | None]]:
-    """Every linear of ``graph`` in graph order, with the reason why it stays float, if there is one."""
+    """Every linear of ``graph`` in graph order, with the reason why it does not become INT4, if any."""
     for linear in find_linears(graph):
-        why = _obstacle(linear, group, skip)
+        why = _int4_obstacle(linear, group, skip)
         yield linear, None if why is None else Refusal(linear.name, why)
 
 
@@ -45,12 +53,24 @@ def other_weights(graph: ir.Graph) -> Iterator[Refusal]:
             yield Refusal(name_of(table), "is an embedding: rows are looked up, nothing is multiplied")
 
 
-def _obstacle(linear: Linear, group: int, skip: tuple[str, ...]) -> str | None:
+def _int4_obstacle(linear: Linear, group: int, skip: tuple[str, ...]) -> str | None:
+    K, _ = linear.shape
+    if matches(linear.name, skip):
+        return "matches skip"
+    allotment = allotment_of(linear)
+    if allotment is not None and allotment.precision is not Precision.INT4:
+        return f"was given {allotment} by allocate"
+    if (obstacle := _obstacle(linear)) is not None:
+        return obstacle
+    if K % group:
+        return f"its {K} inputs are no multiple of the group, {group}"
+    return None
+
+
+def _obstacle(linear: Linear) -> str | None:
     K, N = linear.shape
     tensor = constant(linear.weight)
     others = sorted({use.node.op_type for use in linear.weight.uses() if use.node not in linear.nodes})
-    if matches(linear.name, skip):
-        return "matches skip"
     if tensor is None or tensor.dtype is not ir.DataType.FLOAT:
         seen = "nothing" if tensor is None else str(tensor.dtype.numpy())
         return f"is stored as {seen}, wanted float32"
@@ -60,6 +80,4 @@ def _obstacle(linear: Linear, group: int, skip: tuple[str, ...]) -> str | None:
         return (
             f"has {K * N} weights, fewer than {SMALLEST}: the nodes around it would cost more than it saves"
         )
-    if K % group:
-        return f"its {K} inputs are no multiple of the group, {group}"
     return None

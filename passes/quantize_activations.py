@@ -7,9 +7,10 @@
              y = MatMul(x.rounded, DequantizeLinear(w.codes, …))
 
 The steps are dynamic, one a token and group, and symmetric from -7 to 7, as SVDQuant's kernels have them
-(arXiv 2411.05007, nunchaku). No runtime of ours executes products of INT4 by INT4: plain operators compute
-the same values in float32. So this is a simulation, and a target that would have to execute it refuses it. A
-low-rank branch still multiplies the unrounded x.
+(arXiv 2411.05007, nunchaku). Before an INT8 weight activations are INT8, whatever ``bits`` says: hardware
+multiplies equal types. No runtime of ours executes products of INT4 by INT4: plain operators compute the same
+values in float32. So this is a simulation, and a target that would have to execute it refuses it. A low-rank
+branch still multiplies the unrounded x.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ SIMULATED = "latentc.simulated"
 _TINY = np.float32(2.0**-24)  # a step for groups of zeros
 _MEASURED_SAMPLES = 4
 _LARGEST = {4: 7, 8: 127}
-_INTEGERS = (ir.DataType.INT4, ir.DataType.INT8)
+_BITS = {ir.DataType.INT4: 4, ir.DataType.INT8: 8}
+"""Of codes; activations are rounded to no fewer bits than the weight that they meet."""
 
 
 @dataclass(frozen=True)
 class _Rounded:
-    """A value that quantized linears multiply: which MatMuls, and the first one's weight."""
+    """A value that quantized linears multiply: which MatMuls, the first one's weight, to how many bits."""
 
     value: ir.Value
     nodes: tuple[ir.Node, ...]
     weight: str
     K: int
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class QuantizeActivations(Pass):
         changes: list[Change] = []
         refusals: list[Refusal] = []
         found: list[_Rounded] = []
-        for rounded, refusal in _read_by_quantized(model.graph, self.group, self.skip):
+        for rounded, refusal in _read_by_quantized(model.graph, self.bits, self.group, self.skip):
             if refusal is None:
                 found.append(rounded)
             else:
@@ -82,34 +85,31 @@ class QuantizeActivations(Pass):
         if found:
             samples = read_samples(self.name, context.calibration, model)[:_MEASURED_SAMPLES]
             names = list(dict.fromkeys(name_of(rounded.value) for rounded in found))
-            errors = self._errors(list(inner_values(model, names, samples)), names)
+            seen = list(inner_values(model, names, samples))
             for rounded in found:
-                error = errors[name_of(rounded.value)]
-                context.ledger.record(LayerLoss(rounded.weight, self.name, error))
+                context.ledger.record(LayerLoss(rounded.weight, self.name, self._error(seen, rounded)))
                 changes.append(
-                    Change(name_of(rounded.value), f"to int{self.bits} in groups of {self.group}, simulated")
+                    Change(
+                        name_of(rounded.value), f"to int{rounded.bits} in groups of {self.group}, simulated"
+                    )
                 )
                 self._round(model.graph, rounded)
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _errors(self, seen: list[dict[str, Floats]], names: list[str]) -> dict[str, float]:
-        """‖rounded - x‖ / ‖x‖ of each value."""
-        errors = {}
-        for name in names:
-            rows = np.concatenate([values[name].reshape(-1, values[name].shape[-1]) for values in seen])
-            norm = float(np.linalg.norm(rows))
-            errors[name] = (
-                float(np.linalg.norm(rounded_rows(rows, self.bits, self.group) - rows)) / norm
-                if norm > 0
-                else 0.0
-            )
-        return errors
+    def _error(self, seen: list[dict[str, Floats]], rounded: _Rounded) -> float:
+        """‖rounded - x‖ / ‖x‖ of the value."""
+        values = [values[name_of(rounded.value)] for values in seen]
+        rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values])
+        norm = float(np.linalg.norm(rows))
+        error = float(np.linalg.norm(rounded_rows(rows, rounded.bits, self.group) - rows))
+        return error / norm if norm > 0 else 0.0
 
     def _round(self, graph: ir.Graph, rounded: _Rounded) -> None:
-        value, stem = rounded.value, name_of(rounded.value)
+        value = rounded.value
+        stem = f"{name_of(value)}.int{rounded.bits}" if rounded.bits != self.bits else name_of(value)
         grouped_shape = _vector(graph, f"{stem}.grouped_shape", [-1, rounded.K // self.group, self.group])
         axes = _vector(graph, f"{stem}.group_axis", [-1])
-        largest = _number(graph, f"{stem}.largest_code", np.float32(_LARGEST[self.bits]))
+        largest = _number(graph, f"{stem}.largest_code", np.float32(_LARGEST[rounded.bits]))
         tiny = _number(graph, f"{stem}.smallest_step", _TINY)
         nodes: list[ir.Node] = []
 
@@ -127,7 +127,7 @@ class QuantizeActivations(Pass):
         codes = add("Round", [add("Div", [grouped, step], "scaled")], "codes")
         result = add("Reshape", [add("Mul", [codes, step], "restored"), shape], "rounded")
         result.shape = value.shape
-        nodes[-1].metadata_props[SIMULATED] = f"INT{self.bits} activations"
+        nodes[-1].metadata_props[SIMULATED] = f"INT{rounded.bits} activations"
         graph.insert_before(rounded.nodes[0], nodes)
         for node in rounded.nodes:
             node.replace_input_with(0, result)
@@ -141,10 +141,10 @@ def rounded_rows(rows: Floats, bits: int, group: int) -> Floats:
 
 
 def _read_by_quantized(
-    graph: ir.Graph, group: int, skip: tuple[str, ...]
+    graph: ir.Graph, bits: int, group: int, skip: tuple[str, ...]
 ) -> Iterator[tuple[_Rounded, Refusal | None]]:
     """Every value that MatMuls with dequantized integer weights multiply, with the reason to leave it."""
-    readers: dict[ir.Value, list[tuple[ir.Node, str, int]]] = {}
+    readers: dict[tuple[ir.Value, int], list[tuple[ir.Node, str, int]]] = {}
     for node in graph:
         if node.op_type != "MatMul" or node.domain or node.inputs[0] is None or node.inputs[1] is None:
             continue
@@ -152,19 +152,19 @@ def _read_by_quantized(
         codes = constant(source.inputs[0]) if source is not None else None
         if source is None or source.op_type != "DequantizeLinear" or codes is None:
             continue
-        if codes.dtype in _INTEGERS and len(codes.shape) == 2 and BRANCH_OF not in node.metadata_props:
+        if codes.dtype in _BITS and len(codes.shape) == 2 and BRANCH_OF not in node.metadata_props:
             reader = (node, name_of(node.inputs[1]), shape_of(codes)[0])
-            readers.setdefault(node.inputs[0], []).append(reader)
-    for value, all_readers in readers.items():
+            readers.setdefault((node.inputs[0], max(bits, _BITS[codes.dtype])), []).append(reader)
+    for (value, wanted_bits), all_readers in readers.items():
         wanted = [reader for reader in all_readers if not matches(reader[1], skip)]
         for _, weight, K in all_readers:
             if matches(weight, skip):
-                yield _Rounded(value, (), weight, K), Refusal(weight, "matches skip")
+                yield _Rounded(value, (), weight, K, wanted_bits), Refusal(weight, "matches skip")
         if not wanted:
             continue
         nodes = tuple(node for node, _, _ in wanted)
         _, weight, K = wanted[0]
-        rounded = _Rounded(value, nodes, weight, K)
+        rounded = _Rounded(value, nodes, weight, K, wanted_bits)
         producer = value.producer()
         if producer is not None and SIMULATED in producer.metadata_props:
             yield rounded, Refusal(weight, "its input is rounded already")

@@ -6,8 +6,7 @@
 
 Codes are the nearest ones, or those of GPTQ where recorded inputs show that these serve better.
 
-This is the form that onnxruntime fuses into MatMulNBits and that TensorRT keeps packed. The Cast is folded
-when a session starts; the cast pass removes it for float16 targets.
+This is the form that onnxruntime fuses into MatMulNBits and that TensorRT keeps packed.
 """
 
 from __future__ import annotations
@@ -25,16 +24,15 @@ from latentc.passes.int4_layers import int4_linears, other_weights, require_cano
 from latentc.passes.int4_weight import Int4Weight, int4_weight
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.moments import Moments, output_norm
-from latentc.passes.options import limits, require_power_of_two
-from latentc.passes.rounding import Rounding, rounded_weight
+from latentc.passes.options import limits
+from latentc.passes.quantized_linear import replace_by_codes
+from latentc.passes.rounding import Rounding, gptq_weight
 from latentc.passes.weights import (
     ORIGINAL,
     SPLIT_GROUP,
     Array,
     Floats,
-    JointTensors,
     Linear,
-    initializer,
     read_floats,
 )
 
@@ -94,31 +92,16 @@ class QuantizeInt4(Pass):
         return PassResult(model, tuple(changes), (*refusals, *other_weights(model.graph)))
 
     def _quantize(self, graph: ir.Graph, linear: Linear, moments: Moments | None, ledger: LossLedger) -> None:
-        K, N = linear.shape
         source = linear.weight.const_value
         if source is None:
             raise PassError(self.name, f"'{linear.name}' has no value")
-        specs = {
-            "codes": (ir.DataType.INT4, (K, N)),
-            "steps": (ir.DataType.FLOAT16, (K // self.group, N)),
-        }
-        joint = JointTensors(lambda: self._compute(linear.name, source, moments, ledger), specs)
-        del graph.initializers[linear.name]
-        codes = initializer(graph, f"{linear.name}.codes", joint.tensor("codes"))
-        steps = initializer(graph, f"{linear.name}.steps", joint.tensor("steps"))
-        cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
-        dequantize = ir.node(
-            "DequantizeLinear",
-            [codes, cast.outputs[0]],
-            attributes={"axis": 0, "block_size": self.group},
+        replace_by_codes(
+            graph,
+            linear,
+            lambda: self._compute(linear.name, source, moments, ledger),
+            ir.DataType.INT4,
+            self.group,
         )
-        for node, name in ((cast, f"{linear.name}.steps.float32"), (dequantize, linear.name)):
-            node.name = node.outputs[0].name = name
-            node.outputs[0].dtype = ir.DataType.FLOAT
-        cast.outputs[0].shape = ir.Shape((K // self.group, N))
-        dequantize.outputs[0].shape = ir.Shape((K, N))
-        graph.insert_before(linear.nodes[0], [cast, dequantize])
-        linear.weight.replace_all_uses_with(dequantize.outputs[0])
 
     def _compute(
         self, name: str, source: ir.TensorProtocol, moments: Moments | None, ledger: LossLedger
@@ -129,19 +112,19 @@ class QuantizeInt4(Pass):
         stored = source.meta.get(ORIGINAL)
         original = weight if stored is None else read_floats(stored)
         quantized = int4_weight(weight, self.group)
-        trials: list[Trial] = []
         if moments is not None:
             quantized, trials = self._better(name, weight, original, quantized, moments)
+            ledger.try_out(*trials)
         norm = np.linalg.norm(original)
         error = np.linalg.norm(quantized.floats() - weight)
-        ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0), trials)
+        ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0))
         return {"codes": quantized.codes, "steps": quantized.steps}
 
     def _better(
         self, name: str, weight: Floats, original: Floats, nearest: Int4Weight, moments: Moments
     ) -> tuple[Int4Weight, list[Trial]]:
         """What gives the smaller output error on held-out inputs: ``nearest``, or GPTQ with its steps."""
-        fitted = rounded_weight(weight, self.group, Rounding.GPTQ, moments.fit)
+        fitted = gptq_weight(weight, nearest.steps, moments.fit)
         ways = ((Rounding.NEAREST, nearest), (Rounding.GPTQ, fitted))
         size = output_norm(original, moments.held_out)
         errors = [output_norm(way.floats() - weight, moments.held_out) for _, way in ways]
@@ -151,3 +134,9 @@ class QuantizeInt4(Pass):
             for i, (rounding, _) in enumerate(ways)
         ]
         return ways[best][1], trials
+
+
+def require_power_of_two(pass_name: str, group: int) -> None:
+    """Raise PassError when ``group`` is not 16, 32, 64, 128 or 256: runtimes have no other."""
+    if group & (group - 1):
+        raise PassError(f"{pass_name}.group", f"is {group}, wanted a power of two", "write group=64")

@@ -32,7 +32,19 @@ class RoundingToCome:
         if rank := min(self.rank, *weight.shape):
             product = low_rank_branch(weight, rank, BranchType.FLOAT16, self.group, refinements=0).product()
         held = int4_weight(weight - product, self.group).floats()
-        exact = rows @ weight
-        rounded = rows @ product + rounded_rows(rows, self.bits, self.group) @ held
-        norm = float(np.linalg.norm(exact))
-        return float(np.linalg.norm(rounded - exact)) / norm if norm > 0 else 0.0
+        return output_error(weight, product, held, rows, rounded_rows(rows, self.bits, self.group))
+
+
+def output_error(weight: Floats, product: Floats, held: Floats, rows: Floats, rounded: Floats) -> float:
+    """Relative error of what a rounded linear gives: ‖rows · product + rounded · held - rows · weight‖ / ‖…‖.
+
+    Args:
+        weight: [K, N], as it should be.
+        product: [K, N], what the low-rank branch stands for; zeros without one.
+        held: [K, N], the rest as its codes hold it.
+        rows: [R, K], what the linear multiplies.
+        rounded: [R, K], what it truly multiplies.
+    """
+    exact = rows @ weight
+    norm = float(np.linalg.norm(exact))
+    return float(np.linalg.norm(rows @ product + rounded @ held - exact)) / norm if norm > 0 else 0.0

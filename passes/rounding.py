@@ -27,4 +27,9 @@ def rounded_weight(weight: Floats, group: int, rounding: Rounding, moments: Floa
         return nearest
     if moments is None:
         raise PassError("gptq", "needs recorded inputs, and there are none", "set calibrated=true")
-    return Int4Weight(gptq_codes(weight, nearest.steps, moments), nearest.steps)
+    return gptq_weight(weight, nearest.steps, moments)
+
+
+def gptq_weight(weight: Floats, steps: Floats, moments: Floats) -> Int4Weight:
+    """``weight`` [K, N] in INT4 with GPTQ's codes for ``steps`` [K / group, N] and ``moments`` [K, K]."""
+    return Int4Weight(gptq_codes(weight, steps, moments), steps)

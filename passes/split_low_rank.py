@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
+from latentc.passes.allotment import allotment_of
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
@@ -119,11 +120,17 @@ class SplitLowRank(Pass):
         moments = moments_of(self.name, model, whole, context) if self.calibrated and whole else {}
         for linear, refusal in linears:
             K, N = linear.shape
-            rank = min(self.rank, largest_rank(K, N, self.group, self.branch, self.max_ratio))
+            allotment = allotment_of(linear)
+            if allotment is None:
+                rank = min(self.rank, largest_rank(K, N, self.group, self.branch, self.max_ratio))
+            else:
+                rank = allotment.rank
             if refusal is not None:
                 refusals.append(refusal)
             elif SPLIT_RANK in linear.nodes[0].metadata_props:
                 refusals.append(Refusal(linear.name, "is split already"))
+            elif allotment is not None and rank < 1:
+                refusals.append(Refusal(linear.name, "was given no branch by allocate"))
             elif rank < 1:
                 one = branch_bytes(K, N, 1, self.branch)
                 refusals.append(

@@ -1,8 +1,9 @@
 """Weight bytes: what a graph's weights take as they are stored, and what the same would take in fp16.
 
-A quantized linear is found by its form, an INT4 constant behind DequantizeLinear; its low-rank branch by
-the mark that split-low-rank leaves on the branch's nodes, which stays with the nodes in the file; scales and
-rotations of what linears read by theirs.
+A quantized linear is found by its form, an INT4 constant behind DequantizeLinear, or an INT8 one that a
+MatMul multiplies by; its low-rank branch by the mark that split-low-rank leaves on the branch's nodes, which
+stays with the nodes in the file; scales and rotations of what linears read by theirs. A linear that allocate
+left in floats counts with the quantized ones: its bytes are of the same budget.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from latentc.passes.allotment import ALLOTTED
 from latentc.passes.weights import BRANCH_OF, REWRITES_INPUT, constant, name_of, shape_of
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -23,7 +25,7 @@ class WeightBytes:
 
     Args:
         weight_bytes: all stored constants.
-        quantized_bytes: INT4 codes, their scales, low-rank branches, and what is put before linears for them.
+        quantized_bytes: codes of linears, their scales, low-rank branches, and what stands before linears.
         quantized_fp16_bytes: what the same linears take in fp16.
         fp16_bytes: what all weights take in fp16.
     """
@@ -47,11 +49,16 @@ def weigh(model: ir.Model) -> WeightBytes:
         if node.op_type == "DequantizeLinear" and not node.domain:
             codes = constant(node.inputs[0])
             extra |= {name for index in (1, 2) for name in _constants_behind(node, index)}
-            if codes is not None and codes.dtype is ir.DataType.INT4:
+            if codes is not None and (codes.dtype is ir.DataType.INT4 or _is_int8_linear(node)):
                 quantized |= {name for index in (0, 1, 2) for name in _constants_behind(node, index)}
                 quantized_fp16_bytes += 2 * math.prod(shape_of(codes))
         elif node.op_type == "QuantizeLinear" and not node.domain:
             extra |= {name for index in (1, 2) for name in _constants_behind(node, index)}
+        elif ALLOTTED in node.metadata_props and (weight := constant(node.inputs[1])) is not None:
+            (name,) = _constants_behind(node, 1)
+            if name not in quantized:
+                quantized_fp16_bytes += 2 * math.prod(shape_of(weight))
+            quantized.add(name)
         elif BRANCH_OF in node.metadata_props or REWRITES_INPUT in node.metadata_props:
             branch = _constants_behind(node, 1)
             extra |= branch
@@ -64,6 +71,19 @@ def weigh(model: ir.Model) -> WeightBytes:
         fp16_bytes += 2 * math.prod(shape_of(tensor)) if is_weight else tensor.nbytes
     return WeightBytes(
         sum(stored.values()), sum(stored[name] for name in quantized), quantized_fp16_bytes, fp16_bytes
+    )
+
+
+def _is_int8_linear(dequantize: ir.Node) -> bool:
+    """Whether ``dequantize`` gives the weight of a linear that is no branch."""
+    codes = constant(dequantize.inputs[0])
+    return (
+        codes is not None
+        and codes.dtype is ir.DataType.INT8
+        and any(
+            use.idx == 1 and use.node.op_type == "MatMul" and BRANCH_OF not in use.node.metadata_props
+            for use in dequantize.outputs[0].uses()
+        )
     )
 
 

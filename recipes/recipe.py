@@ -79,6 +79,8 @@ class Calibration(_Value):
     """How many inputs of each component are kept, spread over the steps."""
     rows: int = Field(default=1024, ge=0, le=65536)
     """How many rows of what each linear of the denoiser multiplies are kept; half as many are held out."""
+    sensitivity: int = Field(default=8, ge=1, le=16)
+    """How many prompts are drawn for every layer when a pass asks how sensitive each one is."""
     seed: int = Field(default=1, ge=0)
     """Where the noise comes from."""
 

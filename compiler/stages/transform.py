@@ -56,7 +56,9 @@ class Transform(Stage):
         }
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
-        """Read ``inputs["export"]`` and, when given, ``inputs["calibration"]``; write the model folder.
+        """Write the model folder from ``inputs["export"]`` and what was recorded for the passes.
+
+        ``inputs["calibration"]`` and ``inputs["sensitivity"]`` are given when a pass asks for them.
 
         Raises:
             PassError: a pass does not fit the graph.
@@ -71,7 +73,10 @@ class Transform(Stage):
         progress(0.0, f"{self.component}: binding weights")
         model = bind(inputs["export"], open_model(self.model_root, read_values=False))
         calibration = inputs.get("calibration")
-        context = PassContext(calibration=calibration / self.component if calibration else None)
+        context = PassContext(
+            calibration=calibration / self.component if calibration else None,
+            gains=inputs.get("sensitivity"),
+        )
         progress(0.05, f"{self.component}: {len(self.passes)} passes")
         passes = [self._pass(text) for text in self.passes]
         model, reports = run_passes(model, passes, context)
@@ -118,5 +123,6 @@ def passes_to_json(component: str, reports: Sequence[PassReport], ledger: LossLe
         "passes": [asdict(report) for report in reports],
         "losses": [asdict(one) for one in sorted(ledger.losses, key=lambda one: (one.layer, one.pass_name))],
         "trials": [asdict(one) for one in sorted(ledger.trials, key=lambda one: (one.layer, one.way))],
+        "front": [asdict(one) for one in ledger.front],
     }
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -19,6 +19,7 @@ from latentc.errors import LatentcError
 from latentc.passes.base import PassContext
 from latentc.passes.catalogue import PASSES
 from latentc.passes.graph_text import graph_text
+from latentc.passes.layer_gains import write_gains
 from latentc.passes.layer_rows import ROWS
 from latentc.passes.pass_text import pass_from_text
 from latentc.passes.weights import find_linears
@@ -40,7 +41,8 @@ def outcome(pass_text: str, before: str, folder: Path) -> str:
     """The sections that follow from the first two."""
     try:
         model = model_of(before)
-        context = PassContext(calibration=calibration_of(model, folder))
+        write_gains({linear.name: 0.25 for linear in find_linears(model.graph)}, folder)
+        context = PassContext(calibration=calibration_of(model, folder), gains=folder)
         write_lora(folder / "lora.safetensors")
         result = pass_from_text(pass_text.strip().replace("FOLDER", str(folder)))(model, context)
         text = graph_text(result.model)

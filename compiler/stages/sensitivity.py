@@ -1,0 +1,69 @@
+"""Sensitivity: measure on the original how much of each linear's error reaches the final latents.
+
+out/gains.json   see latentc.passes.layer_gains
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from latentc.compiler.sampling_options import TOOLS
+from latentc.compiler.stage import Progress, Stage
+from latentc.compiler.toolchain import threads, versions
+
+if TYPE_CHECKING:
+    from latentc.compiler.sampling_options import SamplingOptions
+    from latentc.runtime.manifest import Json
+
+
+@dataclass(frozen=True)
+class Sensitivity(Stage):
+    """Draw the same prompts once for every linear of the denoiser, that linear a little wrong.
+
+    Args:
+        family: name of a latentc.recipes.family.Family.
+        sampling: as the reference draws.
+        prompts: other ones than the reference's.
+        seeds: one a prompt.
+    """
+
+    name: ClassVar[str] = "sensitivity"
+    version: ClassVar[int] = 1
+
+    family: str
+    sampling: SamplingOptions
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def options(self) -> dict[str, Json]:
+        """What is drawn, how, and by which packages."""
+        return {
+            "family": self.family,
+            "sampling": self.sampling.identity(),
+            "prompts": list(self.prompts),
+            "seeds": list(self.seeds),
+            "toolchain": dict(versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))),
+            "threads": threads(),
+        }
+
+    def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+        """Write the gains into ``out``; takes no inputs.
+
+        Raises:
+            ModelError: the original cannot be loaded, or gives NaN or infinity.
+        """
+        from latentc.compiler.original import Original
+        from latentc.compiler.sensitivity import measure_gains
+        from latentc.passes.layer_gains import write_gains
+        from latentc.recipes.family import family_named
+
+        progress(0.0, "loading the original")
+        original = Original(family_named(self.family), self.sampling)
+        gains = measure_gains(
+            original, self.prompts, self.seeds, lambda done, words: progress(0.02 + 0.98 * done, words)
+        )
+        write_gains(gains, out)
+        progress(1.0, f"{len(gains)} linears")

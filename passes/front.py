@@ -1,0 +1,105 @@
+"""Front: the best choices for every budget of bytes, when each layer has several ways to be stored.
+
+Losses of layers add up, so the whole is best where every layer buys its next improvement at the same price:
+the ways of a layer that lie on the lower hull of loss over bytes, bought in the order of what a byte brings
+(Lagrange; Shoham and Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Way(Generic[Kind]):
+    """One way to store a layer.
+
+    Args:
+        kind: which way.
+        size_bytes: what it takes.
+        loss: what it costs in the end, 0 and up; losses of different layers are of one unit.
+    """
+
+    kind: Kind
+    size_bytes: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Mix(Generic[Kind]):
+    """A way for every layer, with the sum of their bytes and losses."""
+
+    ways: Mapping[str, Way[Kind]]
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum over the layers."""
+        return sum(way.size_bytes for way in self.ways.values())
+
+    @property
+    def loss(self) -> float:
+        """Sum over the layers."""
+        return sum(way.loss for way in self.ways.values())
+
+
+def front(layers: Mapping[str, Sequence[Way[Kind]]]) -> Iterator[Mix[Kind]]:
+    """Mixes from the smallest to the one with the least loss, each the best of its size.
+
+    Args:
+        layers: by name, each with at least one way.
+    """
+    hulls = {name: lower_hull(ways) for name, ways in layers.items()}
+    taken = {name: hull[0] for name, hull in hulls.items()}
+    yield Mix(dict(taken))
+    for _, _, name, way in sorted(_upgrades(hulls), key=lambda one: (-one[0], one[1], one[2])):
+        taken[name] = way
+        yield Mix(dict(taken))
+
+
+def best_within(layers: Mapping[str, Sequence[Way[Kind]]], budget_bytes: int) -> Mix[Kind] | None:
+    """The mix of the least loss that takes at most ``budget_bytes``; None when even the smallest does not.
+
+    What is left of the budget when the next improvement does not fit goes to later ones that do.
+    """
+    hulls = {name: lower_hull(ways) for name, ways in layers.items()}
+    taken = {name: hull[0] for name, hull in hulls.items()}
+    free = budget_bytes - sum(way.size_bytes for way in taken.values())
+    if free < 0:
+        return None
+    for _, _, name, way in sorted(_upgrades(hulls), key=lambda one: (-one[0], one[1], one[2])):
+        more = way.size_bytes - taken[name].size_bytes
+        if more <= free:
+            taken[name] = way
+            free -= more
+    return Mix(taken)
+
+
+def lower_hull(ways: Sequence[Way[Kind]]) -> list[Way[Kind]]:
+    """Those of ``ways`` that are the best for some price of a byte, the smallest first."""
+    hull: list[Way[Kind]] = []
+    for way in sorted(ways, key=lambda one: (one.size_bytes, one.loss)):
+        if hull and way.loss >= hull[-1].loss:
+            continue
+        while len(hull) > 1 and _gain(hull[-2], way) >= _gain(hull[-2], hull[-1]):
+            hull.pop()
+        if hull and hull[-1].size_bytes == way.size_bytes:
+            continue
+        hull.append(way)
+    return hull
+
+
+def _upgrades(hulls: Mapping[str, list[Way[Kind]]]) -> Iterator[tuple[float, int, str, Way[Kind]]]:
+    """Every step along a hull: what a byte of it brings, its number, the layer, the way it leads to."""
+    for name, hull in hulls.items():
+        for number, (before, after) in enumerate(pairwise(hull)):
+            yield _gain(before, after), number, name, after
+
+
+def _gain(before: Way[Kind], after: Way[Kind]) -> float:
+    """Loss that each byte from ``before`` to ``after`` takes away."""
+    return (before.loss - after.loss) / (after.size_bytes - before.size_bytes)

@@ -1,0 +1,87 @@
+"""Quantize-int8-weights: store the weights of chosen linears as 8-bit integers with a step for each output.
+
+    before   y = MatMul(x, w)                    w: float32[K, N]
+    after    w = DequantizeLinear(w.codes, Cast(w.steps))      axis 1
+             y = MatMul(x, w)                    w.codes: int8[K, N], w.steps: float16[N]
+
+For the few linears that lose too much in 4 bits. Activations stay as they are; onnxruntime fuses the form
+into MatMulNBits and rounds them to INT8 when it runs, TensorRT keeps the weight packed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from latentc.errors import PassError
+from latentc.passes.allotment import Precision, allotment_of
+from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal
+from latentc.passes.int4_layers import quantizable_linears, require_canonical_linears
+from latentc.passes.int8_weight import int8_weight
+from latentc.passes.options import limits
+from latentc.passes.quantized_linear import replace_by_codes
+from latentc.passes.weights import SPLIT_RANK, Array, Linear, matches, read_floats
+
+
+@dataclass(frozen=True)
+class QuantizeInt8Weights(Pass):
+    """Quantize the weights of chosen linears to symmetric INT8; activations stay as they are."""
+
+    name: ClassVar[str] = "quantize-int8-weights"
+    version: ClassVar[int] = 1
+    preserves: ClassVar[bool] = False
+
+    only: tuple[str, ...] = field(
+        default=(),
+        metadata=limits(
+            None, None, "names of weights, * matches any text; none: those that allocate gave INT8"
+        ),
+    )
+
+    def requires(self, model: ir.Model) -> None:
+        """Linears are MatMul with [K, N] constants."""
+        require_canonical_linears(self.name, model)
+
+    def apply(self, model: ir.Model, context: PassContext) -> PassResult:
+        """Put codes, steps and a DequantizeLinear before every chosen linear."""
+        changes: list[Change] = []
+        refusals: list[Refusal] = []
+        for linear, refusal in list(quantizable_linears(model.graph)):
+            if not self._chosen(linear):
+                continue
+            if refusal is not None:
+                refusals.append(refusal)
+            elif SPLIT_RANK in linear.nodes[0].metadata_props:
+                refusals.append(Refusal(linear.name, "has a low-rank branch, which only INT4 needs"))
+            else:
+                self._quantize(model.graph, linear, context.ledger)
+                K, N = linear.shape
+                changes.append(Change(linear.name, f"float32[{K},{N}] to int8, a step for each output"))
+        return PassResult(model, tuple(changes), tuple(refusals))
+
+    def _chosen(self, linear: Linear) -> bool:
+        if self.only:
+            return matches(linear.name, self.only)
+        allotment = allotment_of(linear)
+        return allotment is not None and allotment.precision is Precision.INT8
+
+    def _quantize(self, graph: ir.Graph, linear: Linear, ledger: LossLedger) -> None:
+        source = linear.weight.const_value
+        if source is None:
+            raise PassError(self.name, f"'{linear.name}' has no value")
+
+        def compute() -> Mapping[str, Array]:
+            weight = read_floats(source)
+            if not np.isfinite(weight).all():
+                raise PassError(self.name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
+            held = int8_weight(weight)
+            norm = float(np.linalg.norm(weight))
+            error = float(np.linalg.norm(held.floats() - weight)) / norm if norm > 0 else 0.0
+            ledger.record(LayerLoss(linear.name, self.name, error))
+            return {"codes": held.codes, "steps": held.steps}
+
+        replace_by_codes(graph, linear, compute, ir.DataType.INT8)
