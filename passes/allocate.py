@@ -32,13 +32,14 @@ from latentc.passes.front import Mix, Way, best_within, front
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.int8_weight import int8_weight
 from latentc.passes.layer_gains import read_gains
-from latentc.passes.layer_rows import Rows, rows_of
+from latentc.passes.layer_inputs import moments_of
+from latentc.passes.layer_rows import rows_of
 from latentc.passes.low_rank import BranchType, low_rank_branch
 from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.quantize_activations import rounded_rows
 from latentc.passes.rounded_error import output_error
 from latentc.passes.rounding import Rounding, rounded_weight
-from latentc.passes.weight_bytes import WeightBytes, weigh
+from latentc.passes.weight_bytes import weigh
 from latentc.passes.weights import SPLIT_RANK, Floats, Linear, read_floats
 
 _SMALLEST_RANK = 4
@@ -157,7 +158,7 @@ class Allocate(Pass):
                 wanted.append(linear)
         if not wanted:
             return PassResult(model, (), tuple(refusals))
-        chosen = self.planned() if self.plan else self._chosen(wanted, weigh(model), context)
+        chosen = self.planned() if self.plan else self._chosen(wanted, model, context)
         changes = []
         for linear in wanted:
             if linear.name not in chosen:
@@ -167,12 +168,16 @@ class Allocate(Pass):
             changes.append(Change(linear.name, str(chosen[linear.name])))
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _chosen(
-        self, linears: list[Linear], spent: WeightBytes, context: PassContext
-    ) -> dict[str, Allotment]:
+    def _chosen(self, linears: list[Linear], model: ir.Model, context: PassContext) -> dict[str, Allotment]:
+        spent = weigh(model)
+        moments = moments_of(self.name, model, linears, context)
         gains = read_gains(self.name, context.gains)
         ways = {
-            linear.name: list(self._ways(linear, rows_of(self.name, linear, context), gains))
+            linear.name: list(
+                self._ways(
+                    linear, moments[linear.name].fit, rows_of(self.name, linear, context).held_out, gains
+                )
+            )
             for linear in linears
         }
         fp16_bytes = spent.quantized_fp16_bytes + sum(math.prod(linear.shape) * 2 for linear in linears)
@@ -191,7 +196,9 @@ class Allocate(Pass):
         )
         return {name: way.kind for name, way in mix.ways.items()}
 
-    def _ways(self, linear: Linear, rows: Rows, gains: dict[str, float]) -> Iterator[Way[Allotment]]:
+    def _ways(
+        self, linear: Linear, moments: Floats, rows: Floats, gains: dict[str, float]
+    ) -> Iterator[Way[Allotment]]:
         """Every allotment of ``linear`` that is worth a look, with its bytes and its loss in the end."""
         source = linear.weight.const_value
         weight = read_floats(source) if source is not None else np.full(linear.shape, np.nan, np.float32)
@@ -203,10 +210,9 @@ class Allocate(Pass):
                 "its sensitivity was not measured",
                 f'build the sensitivity step again, or leave the weight alone with skip=["{linear.name}"]',
             )
-        moments = (rows.fit.T @ rows.fit) / np.float32(len(rows.fit))
         K, N = linear.shape
         for allotment in self._candidates(K, N):
-            error = self._error(weight, allotment, moments, rows.held_out)
+            error = self._error(weight, allotment, moments, rows)
             size = allotment.weight_bytes(K, N, self.group, self.branch)
             yield Way(allotment, size, gains[linear.name] * error**2)
 

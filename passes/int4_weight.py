@@ -19,7 +19,8 @@ from latentc.passes.weights import Floats
 # Multiples of (largest magnitude / 8) to try. 8/7 clips nothing; below 0.8 clipping has never won a group
 # of 64 or 128 on normal, heavy-tailed or trained weights.
 _SHRINKS = tuple(1.16 - 0.04 * index for index in range(10))
-_SMALLEST_STEP = np.float32(2.0**-24)  # the smallest positive float16
+SMALLEST_STEP = np.float32(2.0**-24)
+"""The smallest positive float16."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _best_steps(weight: Floats, group: int) -> Floats:
     least = np.full_like(largest, np.inf)
     for shrink in _SHRINKS:
         steps = np.maximum(
-            (largest * np.float32(shrink)).astype(np.float16).astype(np.float32), _SMALLEST_STEP
+            (largest * np.float32(shrink)).astype(np.float16).astype(np.float32), SMALLEST_STEP
         )
         wide = steps[:, None, :]
         error = np.square(np.clip(np.rint(grouped / wide), -8, 7) * wide - grouped).sum(axis=1)

@@ -78,6 +78,32 @@ def int4_steps(weight: Floats, group: int) -> Floats:
     return np.asarray(steps.data, dtype=np.float32).reshape(K // group, N)
 
 
+def estimated_int4_steps(weight: Floats, rows: Floats, group: int) -> Floats:
+    """Sizes of the steps that NNCF's scale estimation finds for symmetric INT4.
+
+    NNCF gives steps a sign to reach the sixteenth level; here they come without, as runtimes want them.
+
+    Args:
+        weight: [K, N] float32, K a multiple of ``group``.
+        rows: [R, K], what the weight is multiplied with; all of them are used.
+        group: consecutive weights along K that share a step.
+
+    Returns:
+        [K / group, N] float32, 0 and up.
+    """
+    with _silent():
+        from nncf.common.tensor_statistics.statistics import WCTensorStatistic
+        from nncf.quantization.algorithms.weight_compression.scale_estimation import ScaleEstimation
+        from nncf.tensor import Tensor
+
+        given = WCTensorStatistic([Tensor(row) for row in rows], [(1, rows.shape[1])] * len(rows))
+        steps, _ = ScaleEstimation.calculate_quantization_params(
+            given, Tensor(weight), (0,), _int4_config(group), subset_size=len(rows)
+        )
+    K, N = weight.shape
+    return np.abs(np.asarray(steps.data, dtype=np.float32).reshape(K // group, N))
+
+
 def int4_codes(weight: Floats, steps: Floats, group: int) -> NDArray[np.int8]:
     """NNCF's INT4 codes of ``weight`` for given step sizes.
 

@@ -23,10 +23,11 @@ from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext
 from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
 from latentc.passes.int4_weight import Int4Weight, int4_weight
 from latentc.passes.layer_inputs import moments_of
+from latentc.passes.layer_rows import rows_of
 from latentc.passes.moments import Moments, output_norm
-from latentc.passes.options import limits
+from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.quantized_linear import replace_by_codes
-from latentc.passes.rounding import Rounding, gptq_weight
+from latentc.passes.rounding import Rounding, gptq_weight, scale_estimated_weight
 from latentc.passes.weights import (
     ORIGINAL,
     SPLIT_GROUP,
@@ -48,7 +49,11 @@ class QuantizeInt4(Pass):
     group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
     rounding: Rounding = field(
         default=Rounding.NEAREST,
-        metadata=limits(None, None, "gptq: fitted to recorded inputs, where that is better on held-out ones"),
+        metadata=limits(
+            None,
+            None,
+            "gptq, scale-estimation (NNCF's): fitted to recorded inputs, where held-out ones agree",
+        ),
     )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
@@ -60,8 +65,13 @@ class QuantizeInt4(Pass):
 
     @property
     def needs_calibration(self) -> bool:
-        """GPTQ does."""
-        return self.rounding is Rounding.GPTQ
+        """Whatever is fitted does."""
+        return self.rounding is not Rounding.NEAREST
+
+    @property
+    def needs_rows(self) -> bool:
+        """NNCF's scale estimation looks at rows."""
+        return self.rounding is Rounding.SCALE_ESTIMATION
 
     def requires(self, model: ir.Model) -> None:
         """Linears are MatMul with [K, N] constants, split (if at all) for the same group."""
@@ -86,25 +96,38 @@ class QuantizeInt4(Pass):
             if refusal is not None:
                 refusals.append(refusal)
                 continue
-            self._quantize(model.graph, linear, moments.get(linear.name), context.ledger)
+            rows = rows_of(self.name, linear, context).fit if self.needs_rows else None
+            self._quantize(model.graph, linear, moments.get(linear.name), rows, context.ledger)
             K, N = linear.shape
             changes.append(Change(linear.name, f"float32[{K},{N}] to int4 in groups of {self.group}"))
         return PassResult(model, tuple(changes), (*refusals, *other_weights(model.graph)))
 
-    def _quantize(self, graph: ir.Graph, linear: Linear, moments: Moments | None, ledger: LossLedger) -> None:
+    def _quantize(
+        self,
+        graph: ir.Graph,
+        linear: Linear,
+        moments: Moments | None,
+        rows: Floats | None,
+        ledger: LossLedger,
+    ) -> None:
         source = linear.weight.const_value
         if source is None:
             raise PassError(self.name, f"'{linear.name}' has no value")
         replace_by_codes(
             graph,
             linear,
-            lambda: self._compute(linear.name, source, moments, ledger),
+            lambda: self._compute(linear.name, source, moments, rows, ledger),
             ir.DataType.INT4,
             self.group,
         )
 
     def _compute(
-        self, name: str, source: ir.TensorProtocol, moments: Moments | None, ledger: LossLedger
+        self,
+        name: str,
+        source: ir.TensorProtocol,
+        moments: Moments | None,
+        rows: Floats | None,
+        ledger: LossLedger,
     ) -> Mapping[str, Array]:
         weight = read_floats(source)
         if not np.isfinite(weight).all():
@@ -113,7 +136,12 @@ class QuantizeInt4(Pass):
         original = weight if stored is None else read_floats(stored)
         quantized = int4_weight(weight, self.group)
         if moments is not None:
-            quantized, trials = self._better(name, weight, original, quantized, moments)
+            fitted = (
+                gptq_weight(weight, quantized.steps, moments.fit)
+                if rows is None
+                else scale_estimated_weight(weight, self.group, rows)
+            )
+            quantized, trials = self._better(name, weight, original, (quantized, fitted), moments)
             ledger.try_out(*trials)
         norm = np.linalg.norm(original)
         error = np.linalg.norm(quantized.floats() - weight)
@@ -121,22 +149,19 @@ class QuantizeInt4(Pass):
         return {"codes": quantized.codes, "steps": quantized.steps}
 
     def _better(
-        self, name: str, weight: Floats, original: Floats, nearest: Int4Weight, moments: Moments
+        self,
+        name: str,
+        weight: Floats,
+        original: Floats,
+        ways: tuple[Int4Weight, Int4Weight],
+        moments: Moments,
     ) -> tuple[Int4Weight, list[Trial]]:
-        """What gives the smaller output error on held-out inputs: ``nearest``, or GPTQ with its steps."""
-        fitted = gptq_weight(weight, nearest.steps, moments.fit)
-        ways = ((Rounding.NEAREST, nearest), (Rounding.GPTQ, fitted))
+        """What gives the smaller output error on held-out inputs: the nearest codes, or the fitted ones."""
         size = output_norm(original, moments.held_out)
-        errors = [output_norm(way.floats() - weight, moments.held_out) for _, way in ways]
+        errors = [output_norm(way.floats() - weight, moments.held_out) for way in ways]
         best = int(errors[1] < errors[0])
         trials = [
             Trial(name, self.name, str(rounding), errors[i] / size if size > 0 else 0.0, i == best)
-            for i, (rounding, _) in enumerate(ways)
+            for i, rounding in enumerate((Rounding.NEAREST, self.rounding))
         ]
-        return ways[best][1], trials
-
-
-def require_power_of_two(pass_name: str, group: int) -> None:
-    """Raise PassError when ``group`` is not 16, 32, 64, 128 or 256: runtimes have no other."""
-    if group & (group - 1):
-        raise PassError(f"{pass_name}.group", f"is {group}, wanted a power of two", "write group=64")
+        return ways[best], trials

@@ -84,6 +84,10 @@ class SplitLowRank(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
+        if self.rounding is Rounding.SCALE_ESTIMATION:
+            raise PassError(
+                f"{self.name}.rounding", "scale-estimation is of quantize-int4 alone", "write gptq or nearest"
+            )
         if self.rounding is Rounding.GPTQ and not self.calibrated:
             raise PassError(
                 f"{self.name}.rounding", "is gptq, which needs recorded inputs", "write calibrated=true"

@@ -39,17 +39,37 @@ class WeightBytes:
 def weigh(model: ir.Model) -> WeightBytes:
     """Count the bytes of ``model``'s constants; reads no weight."""
     stored: dict[str, int] = {}
-    quantized: set[str] = set()
-    fp16_bytes = quantized_fp16_bytes = 0
+    fp16_bytes = 0
     for value in model.graph.initializers.values():
         if (tensor := constant(value)) is not None and (value.uses() or value.is_graph_output()):
             stored[name_of(value)] = tensor.nbytes
-    extra: set[str] = set()  # scales and branches: bytes that the fp16 model does not have
+    quantized, extra, quantized_fp16_bytes = _found(model)
+    for value in model.graph.initializers.values():
+        tensor = constant(value)
+        if tensor is None or name_of(value) not in stored or name_of(value) in extra:
+            continue
+        is_weight = tensor.dtype in _FLOATS or tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8)
+        fp16_bytes += 2 * math.prod(shape_of(tensor)) if is_weight else tensor.nbytes
+    return WeightBytes(
+        sum(stored.values()), sum(stored[name] for name in quantized), quantized_fp16_bytes, fp16_bytes
+    )
+
+
+def quantized_names(model: ir.Model) -> frozenset[str]:
+    """Names of the constants that count as quantized_bytes."""
+    return frozenset(_found(model)[0])
+
+
+def _found(model: ir.Model) -> tuple[set[str], set[str], int]:
+    """What is quantized, what fp16 would not have (scales, branches), what the quantized takes in fp16."""
+    quantized: set[str] = set()
+    extra: set[str] = set()
+    quantized_fp16_bytes = 0
     for node in model.graph:
         if node.op_type == "DequantizeLinear" and not node.domain:
             codes = constant(node.inputs[0])
             extra |= {name for index in (1, 2) for name in _constants_behind(node, index)}
-            if codes is not None and (codes.dtype is ir.DataType.INT4 or _is_int8_linear(node)):
+            if codes is not None and (codes.dtype is ir.DataType.INT4 or is_int8_linear(node)):
                 quantized |= {name for index in (0, 1, 2) for name in _constants_behind(node, index)}
                 quantized_fp16_bytes += 2 * math.prod(shape_of(codes))
         elif node.op_type == "QuantizeLinear" and not node.domain:
@@ -63,18 +83,10 @@ def weigh(model: ir.Model) -> WeightBytes:
             branch = _constants_behind(node, 1)
             extra |= branch
             quantized |= branch
-    for value in model.graph.initializers.values():
-        tensor = constant(value)
-        if tensor is None or name_of(value) not in stored or name_of(value) in extra:
-            continue
-        is_weight = tensor.dtype in _FLOATS or tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8)
-        fp16_bytes += 2 * math.prod(shape_of(tensor)) if is_weight else tensor.nbytes
-    return WeightBytes(
-        sum(stored.values()), sum(stored[name] for name in quantized), quantized_fp16_bytes, fp16_bytes
-    )
+    return quantized, extra, quantized_fp16_bytes
 
 
-def _is_int8_linear(dequantize: ir.Node) -> bool:
+def is_int8_linear(dequantize: ir.Node) -> bool:
     """Whether ``dequantize`` gives the weight of a linear that is no branch."""
     codes = constant(dequantize.inputs[0])
     return (

@@ -111,7 +111,7 @@ class Lower(Stage):
             check_for_onnxruntime,
             check_fused,
             float_convolutions,
-            four_bit_names,
+            quantized_linear_names,
         )
         from latentc.compiler.stages.ort_format import (
             LARGEST_WEIGHT_BYTES,
@@ -121,6 +121,7 @@ class Lower(Stage):
         )
         from latentc.passes.base import PassContext
         from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model, write_model
+        from latentc.passes.weight_bytes import quantized_names
 
         model = _integer_convolutions()(model, PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
@@ -134,13 +135,16 @@ class Lower(Stage):
         progress(0.8, f"{self.component}: checking what was fused")
         content = content_of_ort(out / ORT_FILE)
         check_fused(model, content.nodes, self.component)
-        weights = tuple(f"{weight}." for weight in four_bit_names(model))
+        weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
+        others = quantized_names(model)  # scales and rotations, and what allocate left in floats
         entry = replace(
             entry_of_model(model, f"{self.component}/{ORT_FILE}", ""),
             weight_bytes=sum(content.initializer_bytes.values()),
             # codes, steps and branch are named after the weight that they stand for
             quantized_bytes=sum(
-                size for name, size in content.initializer_bytes.items() if name.startswith(weights)
+                size
+                for name, size in content.initializer_bytes.items()
+                if name.startswith(weights) or name in others
             ),
         )
         floats = float_convolutions(model, content.nodes)

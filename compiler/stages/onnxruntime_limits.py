@@ -55,18 +55,21 @@ def check_fused(model: ir.Model, nodes: Sequence[OrtNode], component: str) -> No
     """Compare the converted file with ``model``, by the names of weights: onnxruntime renames nodes.
 
     Raises:
-        InternalError: a 4-bit weight did not become a MatMulNBits with INT8 activations.
+        InternalError: a linear's integer weight did not become a MatMulNBits with INT8 activations.
     """
-    attributes = {"bits": 4, "accuracy_level": ACCURACY_LEVEL}
-    fused = _read_by(nodes, "com.microsoft::MatMulNBits", 1, attributes)
-    wanted = [str(node.inputs[0].name) for node in _four_bit_nodes(model) if node.inputs[0] is not None]
-    missing = [codes for codes in wanted if not _stands_for(codes, fused)]
-    if missing:
-        raise InternalError(
-            f"{component}: {missing[0]}",
-            f"onnxruntime did not fuse it into a 4-bit MatMulNBits ({len(missing)} of {len(wanted)} such)",
-            "report this with the recipe",
-        )
+    for bits in (4, 8):
+        attributes = {"bits": bits, "accuracy_level": ACCURACY_LEVEL}
+        fused = _read_by(nodes, "com.microsoft::MatMulNBits", 1, attributes)
+        linears = _quantized_linears(model, bits)
+        wanted = [str(node.inputs[0].name) for node in linears if node.inputs[0] is not None]
+        missing = [codes for codes in wanted if not _stands_for(codes, fused)]
+        if missing:
+            raise InternalError(
+                f"{component}: {missing[0]}",
+                f"onnxruntime did not fuse it into a {bits}-bit MatMulNBits "
+                f"({len(missing)} of {len(wanted)} such)",
+                "report this with the recipe",
+            )
 
 
 def float_convolutions(model: ir.Model, nodes: Sequence[OrtNode]) -> tuple[str, ...]:
@@ -105,18 +108,22 @@ def _dequantized_from(value: ir.Value | None) -> str | None:
     return producer.inputs[0].name
 
 
-def four_bit_names(model: ir.Model) -> tuple[str, ...]:
-    """Names of the weights that are stored in 4 bits, as the original model calls them."""
-    return tuple(str(node.outputs[0].name) for node in _four_bit_nodes(model))
+def quantized_linear_names(model: ir.Model) -> tuple[str, ...]:
+    """Names of the weights of linears that are stored in 4 or 8 bits, as the original model calls them."""
+    return tuple(str(node.outputs[0].name) for bits in (4, 8) for node in _quantized_linears(model, bits))
 
 
-def _four_bit_nodes(model: ir.Model) -> list[ir.Node]:
-    """The nodes that dequantize 4-bit constants."""
+def _quantized_linears(model: ir.Model, bits: int) -> list[ir.Node]:
+    """The nodes that dequantize constants of ``bits`` for linears; those of convolutions and branches not."""
+    from latentc.passes.weight_bytes import is_int8_linear
+
+    dequantizers = [node for node in model.graph if node.op_type == "DequantizeLinear"]
+    if bits == 8:
+        return [node for node in dequantizers if is_int8_linear(node)]
     return [
         node
-        for node in model.graph
-        if node.op_type == "DequantizeLinear"
-        and node.inputs[0] is not None
+        for node in dequantizers
+        if node.inputs[0] is not None
         and node.inputs[0].const_value is not None
         and node.inputs[0].const_value.dtype.name in _FOUR_BITS
     ]

@@ -1,6 +1,7 @@
 """ONNX → .ort through onnxruntime: fused once here, so that a phone only has to map the file and run.
 
     DequantizeLinear(INT4) → MatMul → Add          =>  MatMulNBits{bits=4, accuracy_level=4}
+    DequantizeLinear(INT8) → MatMul → Add          =>  MatMulNBits{bits=8, accuracy_level=4}
     Quantize/DequantizeLinear(INT8) around Conv    =>  QLinearConv
 
 The options are those of onnxruntime's own converter with style Fixed and ``target_platform=arm``, except for
@@ -23,6 +24,9 @@ ORT_FILE = "model.ort"
 
 ACCURACY_LEVEL = 4
 """Of MatMulNBits: activations are rounded to INT8 at run time, the form that ARM and x86 have kernels for."""
+
+INT8_BLOCK = 64
+"""Of MatMulNBits whose weight has one step an output: how many inputs a copy of it serves; 32 by default."""
 
 # A flatbuffer's offsets are 31 bits; onnxruntime fails to save beyond. The rest is room for the graph itself.
 LARGEST_WEIGHT_BYTES = 2**31 - 2**26
@@ -70,6 +74,7 @@ def ort_from_onnx(onnx_file: Path, ort_file: Path) -> None:
         ("session.save_model_format", "ORT"),
         ("session.qdqisint8allowed", "1"),  # ARM's form; x86 would turn signed activations into unsigned ones
         ("session.qdq_matmulnbits_accuracy_level", str(ACCURACY_LEVEL)),
+        ("session.qdq_matmulnbits_block_size", str(INT8_BLOCK)),
         ("session.intra_op.allow_spinning", "0"),
     ):
         options.add_session_config_entry(key, value)

@@ -29,9 +29,12 @@ WEIGHTS = ("w", "v", "u")
 
 
 def recorded(folder: Path, gains: dict[str, float], seed: int) -> PassContext:
-    """Rows for every weight, and ``gains``."""
+    """Inputs of the graph, rows for every weight, and ``gains``."""
     random = np.random.default_rng(seed)
-    (folder / ROWS).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        np.savez(folder / f"{number:04d}.npz", x=random.standard_normal((200, 64)).astype(np.float32))
+    (folder / ROWS).mkdir(exist_ok=True)
     for name in WEIGHTS:
         rows = random.standard_normal((96, 64)).astype(np.float32)
         np.save(folder / ROWS / f"{name}.fit.npy", rows[:64])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -9,7 +10,7 @@ from latentc.compiler.stages.onnxruntime_limits import (
     check_for_onnxruntime,
     check_fused,
     float_convolutions,
-    four_bit_names,
+    quantized_linear_names,
 )
 from latentc.compiler.stages.ort_format import OrtNode
 from latentc.errors import InternalError, TargetError
@@ -51,7 +52,7 @@ def test_convolution_in_four_bits_is_refused() -> None:
 def test_fused_linear_is_found_by_its_weight() -> None:
     model = model_of(small_component())
     check_fused(model, [LINEAR], "unet")
-    assert four_bit_names(model) == ("proj.weight",)
+    assert quantized_linear_names(model) == ("proj.weight",)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,20 @@ def test_linear_that_was_not_fused(nodes: list[OrtNode]) -> None:
         "unet: proj.weight.codes: onnxruntime did not fuse it into a 4-bit MatMulNBits (1 of 1 such)\n"
         "fix: report this with the recipe"
     )
+
+
+def test_an_int8_linear_must_become_one_of_eight_bits() -> None:
+    proto = small_component()
+    for tensor in proto.graph.initializer:
+        if f"{tensor.name}_T" == CODES:
+            codes = onnx.numpy_helper.to_array(tensor).astype(np.int8)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(codes, tensor.name))
+    model = model_of(proto)
+    eight = OrtNode("com.microsoft::MatMulNBits", ("x", CODES), {"bits": 8, "accuracy_level": 4})
+    check_fused(model, [eight], "unet")
+    assert quantized_linear_names(model) == ("proj.weight",)
+    with pytest.raises(InternalError, match=r"did not fuse it into a 8-bit MatMulNBits \(1 of 1 such\)"):
+        check_fused(model, [LINEAR], "unet")
 
 
 def test_convolution_that_runs_in_float_is_named() -> None:
