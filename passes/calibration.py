@@ -16,12 +16,21 @@ from latentc.passes.value_types import infer_types
 from latentc.passes.weights import Array, Floats, name_of
 
 HELD_OUT_EVERY = 3
-"""Every third record is kept to judge by and never fitted to."""
+"""One record or prompt of three is kept to judge by and never fitted to."""
 
 
 def is_held_out(number: int) -> bool:
-    """Whether record or prompt ``number``, from 0, is kept to judge by."""
+    """Whether prompt ``number``, from 0, is kept to judge by."""
     return number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+
+
+def is_record_held_out(number: int) -> bool:
+    """Whether record ``number``, from 0, is kept to judge by: one of three, another one each time.
+
+    With guidance every third record is one of the empty prompt (latentc.compiler.sampling_loop). Were always
+    the third held out, the empty prompt alone would judge what the others were fitted to.
+    """
+    return number % HELD_OUT_EVERY == (HELD_OUT_EVERY - 1 - number // HELD_OUT_EVERY) % HELD_OUT_EVERY
 
 
 def require_calibration(pass_name: str, folder: Path | None) -> Path:

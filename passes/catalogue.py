@@ -7,6 +7,7 @@ from latentc.passes.allocate import Allocate
 from latentc.passes.base import Pass
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
+from latentc.passes.compress_heads import CompressHeads
 from latentc.passes.fuse_lora import FuseLora
 from latentc.passes.integer_convolutions import IntegerConvolutions
 from latentc.passes.quantize_activations import QuantizeActivations
@@ -20,6 +21,7 @@ from latentc.passes.split_low_rank import SplitLowRank
 PASSES: tuple[type[Pass], ...] = (
     Canonicalize,
     FuseLora,
+    CompressHeads,
     QuantizeInt8,
     Smooth,
     Rotate,

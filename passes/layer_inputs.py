@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.passes.base import PassContext
-from latentc.passes.calibration import inner_values, is_held_out, read_samples
+from latentc.passes.calibration import inner_values, is_record_held_out, read_samples
 from latentc.passes.moments import Moments, MomentSums
 from latentc.passes.weights import Linear, name_of
 
@@ -32,7 +32,7 @@ def moments_of(
         samples = read_samples(pass_name, context.calibration, model)
         fit, held_out = MomentSums(), MomentSums()
         for number, values in enumerate(inner_values(model, missing, samples)):
-            (held_out if is_held_out(number) else fit).add(values)
+            (held_out if is_record_held_out(number) else fit).add(values)
         fitted = fit.averages()
         judged = held_out.averages() or fitted  # too few records to hold one out
         for name in missing:

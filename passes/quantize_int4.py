@@ -43,7 +43,7 @@ class QuantizeInt4(Pass):
     """Quantize the weights of linears to symmetric INT4 through NNCF; activations stay as they are."""
 
     name: ClassVar[str] = "quantize-int4"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     preserves: ClassVar[bool] = False
 
     group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))

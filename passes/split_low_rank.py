@@ -39,7 +39,7 @@ from latentc.passes.weights import (
     Floats,
     JointTensors,
     Linear,
-    constant,
+    bias_add,
     initializer,
     name_of,
     read_floats,
@@ -54,7 +54,7 @@ class SplitLowRank(Pass):
     """Split each linear that quantize-int4 will take into a low-rank branch and a rest."""
 
     name: ClassVar[str] = "split-low-rank"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     preserves: ClassVar[bool] = True
 
     rank: int = field(default=32, metadata=limits(1, 4096, "largest rank of a branch"))
@@ -212,7 +212,7 @@ class SplitLowRank(Pass):
 
 def _add_branch(graph: ir.Graph, node: ir.Node, right: ir.Value, left: ir.Value, name: str) -> None:
     """Add ``(x @ right) @ left`` after ``node``, and after its bias, which runtimes fuse with it."""
-    last = _bias_add(node) or node
+    last = bias_add(node) or node
     output = last.outputs[0]
     inner = ir.node("MatMul", [node.inputs[0], right])
     outer = ir.node("MatMul", [inner.outputs[0], left])
@@ -228,14 +228,3 @@ def _add_branch(graph: ir.Graph, node: ir.Node, right: ir.Value, left: ir.Value,
     add.replace_input_with(0, output)
     add.outputs[0].name, output.name = stem, f"{stem}.without_branch"
     graph.insert_after(last, [inner, outer, add])
-
-
-def _bias_add(node: ir.Node) -> ir.Node | None:
-    """The Add of a constant vector that alone reads the output of ``node``, if there is one."""
-    output = node.outputs[0]
-    uses = list(output.uses())
-    if output.is_graph_output() or len(uses) != 1 or uses[0].node.op_type != "Add":
-        return None
-    add = uses[0].node
-    vector = constant(add.inputs[1 - uses[0].idx])
-    return add if vector is not None and len(vector.shape) == 1 else None

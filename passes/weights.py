@@ -104,6 +104,17 @@ def find_convolutions(graph: ir.Graph) -> Iterator[Convolution]:
                 yield Convolution(weight, node, shape_of(tensor))
 
 
+def bias_add(node: ir.Node) -> ir.Node | None:
+    """The Add of a constant vector that alone reads the output of ``node``, if there is one."""
+    output = node.outputs[0]
+    uses = list(output.uses())
+    if output.is_graph_output() or len(uses) != 1 or uses[0].node.op_type != "Add":
+        return None
+    add = uses[0].node
+    vector = constant(add.inputs[1 - uses[0].idx])
+    return add if vector is not None and len(vector.shape) == 1 else None
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether ``name`` fits one of the glob ``patterns``, upper and lower case told apart."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)

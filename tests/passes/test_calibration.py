@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tests.passes.graphs import inputs_of, model_of
 
+from latentc.compiler.sampling_loop import spread
 from latentc.errors import PassError
-from latentc.passes.calibration import inner_values, is_held_out, read_samples
+from latentc.passes.calibration import inner_values, is_held_out, is_record_held_out, read_samples
 from latentc.passes.moments import MomentSums
 
 GRAPH = """g (float[B,T,8] x) => (float[B,T,6] y) <float[8,7] w, float[7,6] v> {
@@ -52,3 +53,14 @@ def test_a_record_of_other_inputs_is_named(tmp_path: Path) -> None:
 
 def test_every_third_is_held_out() -> None:
     assert [number for number in range(9) if is_held_out(number)] == [2, 5, 8]
+
+
+def test_of_records_another_one_of_three_each_time() -> None:
+    assert [number for number in range(12) if is_record_held_out(number)] == [2, 4, 6, 11]
+
+
+def test_records_of_the_prompt_and_of_the_empty_one_are_fitted_to_and_held_out() -> None:
+    places = spread(32, 16, 20, is_guided=True)
+    for side in (True, False):
+        halves = [place.half for number, place in enumerate(places) if is_record_held_out(number) == side]
+        assert 0.25 < 1 - sum(halves) / len(halves) < 0.4  # a third of all records is of the empty prompt

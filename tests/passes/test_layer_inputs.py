@@ -1,4 +1,4 @@
-"""What linears multiply: fitted to two records of three, judged by the third, found once."""
+"""What linears multiply: fitted to two records of three, judged by one, found once."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def average(rows: list[np.ndarray]) -> np.ndarray:
     return np.asarray(together.T @ together / len(together))
 
 
-def test_every_third_record_is_held_out(tmp_path: Path) -> None:
+def test_one_record_of_three_is_held_out(tmp_path: Path) -> None:
     model = model_of(GRAPH)
     rows = recorded(tmp_path, model, 7)
     found = moments_of("some-pass", model, linears(model), PassContext(calibration=tmp_path))["w"]
-    np.testing.assert_allclose(found.fit, average([rows[i] for i in (0, 1, 3, 4, 6)]), atol=1e-4)
-    np.testing.assert_allclose(found.held_out, average([rows[i] for i in (2, 5)]), atol=1e-4)
+    np.testing.assert_allclose(found.fit, average([rows[i] for i in (0, 1, 3, 5)]), atol=1e-4)
+    np.testing.assert_allclose(found.held_out, average([rows[i] for i in (2, 4, 6)]), atol=1e-4)
 
 
 def test_a_single_record_serves_for_both(tmp_path: Path) -> None:
