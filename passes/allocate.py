@@ -29,6 +29,7 @@ from latentc.passes.allotment import (
 )
 from latentc.passes.base import Change, FrontPoint, Pass, PassContext, PassResult, Refusal
 from latentc.passes.front import Mix, Way, best_within, front
+from latentc.passes.gptq import RowFactor, row_factor
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.int8_weight import int8_weight
 from latentc.passes.layer_gains import read_gains
@@ -47,11 +48,32 @@ _REFINEMENTS = 2  # more of them improve every rank alike, and cost most of the 
 
 
 @dataclass(frozen=True)
+class _Judge:
+    """What is the same for all ways to store one linear.
+
+    Args:
+        weight: [K, N].
+        moments: [K, K], to fit to.
+        factor: of them, where GPTQ will round.
+        rows: [R, K], held out.
+        exact: [R, N], what the linear gives for them.
+        rounded: [R, K], the rows as an INT4 weight will meet them.
+    """
+
+    weight: Floats
+    moments: Floats
+    factor: RowFactor | None
+    rows: Floats
+    exact: Floats
+    rounded: Floats
+
+
+@dataclass(frozen=True)
 class Allocate(Pass):
     """Choose bits and rank of every linear under one budget of bytes, by what the final latents lose."""
 
     name: ClassVar[str] = "allocate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     preserves: ClassVar[bool] = True
 
     max_ratio: float = field(
@@ -211,8 +233,9 @@ class Allocate(Pass):
                 f'build the sensitivity step again, or leave the weight alone with skip=["{linear.name}"]',
             )
         K, N = linear.shape
+        judge = self._judge(weight, moments, rows)
         for allotment in self._candidates(K, N):
-            error = self._error(weight, allotment, moments, rows)
+            error = self._error(judge, allotment)
             size = allotment.weight_bytes(K, N, self.group, self.branch)
             yield Way(allotment, size, gains[linear.name] * error**2)
 
@@ -233,22 +256,26 @@ class Allocate(Pass):
                 yield split
                 rank *= 2
 
-    def _error(self, weight: Floats, allotment: Allotment, moments: Floats, rows: Floats) -> float:
-        """Relative error of the linear's output on ``rows`` [R, K]."""
-        none = np.zeros_like(weight)
+    def _judge(self, weight: Floats, moments: Floats, rows: Floats) -> _Judge:
+        factor = row_factor(moments) if self.rounding is Rounding.GPTQ else None
+        return _Judge(weight, moments, factor, rows, rows @ weight, self._rounded(rows, self.activations))
+
+    def _error(self, judge: _Judge, allotment: Allotment) -> float:
+        """Relative error of the linear's output on the judge's rows."""
         if allotment.precision is Precision.FLOAT:
             return 0.0
         if allotment.precision is Precision.INT8:
             bits = max(8, self.activations)
-            held = int8_weight(weight).floats()
-            return output_error(weight, none, held, rows, self._rounded(rows, bits))
-        product = none
+            held = int8_weight(judge.weight).floats()
+            return output_error(judge.exact, self._rounded(judge.rows, bits), held)
+        rest, beside = judge.weight, None
         if allotment.rank:
-            product = low_rank_branch(
-                weight, allotment.rank, self.branch, self.group, _REFINEMENTS, moments, Rounding.NEAREST
-            ).product()
-        held = rounded_weight(weight - product, self.group, self.rounding, moments).floats()
-        return output_error(weight, product, held, rows, self._rounded(rows, self.activations))
+            branch = low_rank_branch(
+                rest, allotment.rank, self.branch, self.group, _REFINEMENTS, judge.moments, Rounding.NEAREST
+            )
+            rest, beside = rest - branch.product(), branch.outputs(judge.rows)
+        held = rounded_weight(rest, self.group, self.rounding, judge.factor).floats()
+        return output_error(judge.exact, judge.rounded, held, beside)
 
     def _rounded(self, rows: Floats, bits: int) -> Floats:
         return rows if bits == 16 else rounded_rows(rows, bits, self.group)

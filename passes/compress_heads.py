@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeVar
 
 import onnx_ir as ir
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
 from latentc.errors import PassError
 from latentc.passes.attention import Attention, Scores, Values, find_attentions
@@ -43,6 +42,7 @@ from latentc.passes.head_places import (
 )
 from latentc.passes.int4_layers import require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
+from latentc.passes.one_thread import one_thread
 from latentc.passes.options import limits
 from latentc.passes.score_effect import Narrowed, score_effects
 from latentc.passes.two_factors import Factorable
@@ -99,7 +99,7 @@ class CompressHeads(Pass):
         linears = list(self._linears(graph, refusals)) if self.feed_forward else []
         for node in [*(part.node for part in _parts(attentions)), *(linear.product for linear in linears)]:
             node.metadata_props[COMPRESSED] = self.name
-        with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
+        with one_thread():
             places = self._head_places(model, attentions, context) if self.joint else []
             alone = [] if self.joint else [one for part in _parts(attentions) for one in factorables(part)]
             places += self._factor_places(model, [*alone, *linears], context, refusals)
