@@ -37,7 +37,7 @@ from tests.bench.fidelity.peer import Peer, task_of
 
 from latentc.passes.base import Pass, PassContext
 from latentc.passes.layer_rows import ROWS
-from latentc.passes.low_rank import BranchType
+from latentc.passes.low_rank import BranchType, low_rank_branch
 from latentc.passes.model_file import write_model
 from latentc.passes.quantize_activations import QuantizeActivations, rounded_rows
 from latentc.passes.quantize_int4 import QuantizeInt4
@@ -134,28 +134,14 @@ def _result(row: dict[str, Json]) -> LayerResult:
 def _compared(layer: str, folder: Path) -> LayerResult:
     with np.load(folder / f"{layer}.npz", allow_pickle=False) as arrays:
         weight, fit, held_out = (arrays[key] for key in ("weight", "fit", "held_out"))
-        scale, product, theirs = (arrays[key] for key in ("scale", "product", "outputs"))
+        scale, theirs = arrays["scale"], arrays["outputs"]
     wanted = held_out.astype(np.float64) @ weight.T.astype(np.float64)
     scaled = np.asarray((weight / scale).T, np.float32)  # Model Optimizer multiplies inputs by its scale
-    split = SplitLowRank(
-        rank=PUBLISHED_RANK,
-        max_ratio=2.0,
-        branch=BranchType.FLOAT16,
-        group=GROUP,
-        refinements=0,
-        calibrated=False,
-    )
-    refined = SplitLowRank(
-        rank=PUBLISHED_RANK,
-        max_ratio=2.0,
-        branch=BranchType.FLOAT16,
-        group=GROUP,
-        refinements=REFINEMENTS,
-        calibrated=False,
-    )
     rounding: tuple[Pass, ...] = (QuantizeInt4(group=GROUP), QuantizeActivations(bits=4, group=GROUP))
+    split, refined = _split(refinements=0), _split(refinements=REFINEMENTS)
     smooth = Smooth(grid=GRID, bits=4, group=GROUP, rank=PUBLISHED_RANK, optional=True)
-    rows, kept = held_out * scale, np.asarray(product.T, np.float32)
+    rows = held_out * scale
+    kept = low_rank_branch(scaled, PUBLISHED_RANK, BranchType.FLOAT16, GROUP, refinements=0).product()
     plain = rows @ kept + rounded_rows(rows, 4, GROUP) @ rounded_rows((scaled - kept).T, 4, GROUP).T
     return LayerResult(
         layer,
@@ -163,6 +149,17 @@ def _compared(layer: str, folder: Path) -> LayerResult:
         same_steps=sqnr_db(plain, wanted),
         aligned=sqnr_db(_through((split, *rounding), scaled, fit * scale, rows, folder), wanted),
         published=sqnr_db(_through((smooth, refined, *rounding), weight.T, fit, held_out, folder), wanted),
+    )
+
+
+def _split(refinements: int) -> SplitLowRank:
+    return SplitLowRank(
+        rank=PUBLISHED_RANK,
+        max_ratio=2.0,
+        branch=BranchType.FLOAT16,
+        group=GROUP,
+        refinements=refinements,
+        calibrated=False,
     )
 
 

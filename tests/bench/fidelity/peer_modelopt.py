@@ -94,9 +94,6 @@ def layers_task(task: Json) -> None:
             "fit": fit.numpy(),
             "held_out": held_out.numpy(),
             "scale": alone[0].input_quantizer.pre_quant_scale.numpy(),
-            "product": (
-                alone[0].weight_quantizer.svdquant_lora_b @ alone[0].weight_quantizer.svdquant_lora_a
-            ).numpy(),
             "outputs": alone(held_out).numpy(),
         }
         save(Path(task["out"]) / f"{name}.npz", arrays)
