@@ -40,7 +40,7 @@ from latentc.passes.quantize_activations import rounded_rows
 from latentc.passes.rounded_error import output_error
 from latentc.passes.rounding import Rounding, rounded_weight
 from latentc.passes.weight_bytes import weigh
-from latentc.passes.weights import SPLIT_RANK, Floats, Linear, read_floats
+from latentc.passes.weights import SPLIT_RANK, Floats, Linear, matches, read_floats
 
 _SMALLEST_RANK = 4
 _REFINEMENTS = 2  # more of them improve every rank alike, and cost most of the time
@@ -75,6 +75,12 @@ class Allocate(Pass):
     )
     activations: int = field(
         default=8, metadata=limits(4, 16, "bits of what INT4 linears multiply: 4, 8 (onnxruntime), 16 (fp16)")
+    )
+    unrounded: tuple[str, ...] = field(
+        default=(),
+        metadata=limits(
+            None, None, "names of weights whose inputs stay floats all the same: skip of the rounding"
+        ),
     )
     plan: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "WEIGHT=ALLOTMENT each, as found before: nothing is measured")
@@ -211,8 +217,9 @@ class Allocate(Pass):
                 f'build the sensitivity step again, or leave the weight alone with skip=["{linear.name}"]',
             )
         K, N = linear.shape
+        bits = 16 if matches(linear.name, self.unrounded) else self.activations
         for allotment in self._candidates(K, N):
-            error = self._error(weight, allotment, moments, rows)
+            error = self._error(weight, allotment, moments, rows, bits)
             size = allotment.weight_bytes(K, N, self.group, self.branch)
             yield Way(allotment, size, gains[linear.name] * error**2)
 
@@ -233,22 +240,21 @@ class Allocate(Pass):
                 yield split
                 rank *= 2
 
-    def _error(self, weight: Floats, allotment: Allotment, moments: Floats, rows: Floats) -> float:
-        """Relative error of the linear's output on ``rows`` [R, K]."""
+    def _error(self, weight: Floats, allotment: Allotment, moments: Floats, rows: Floats, bits: int) -> float:
+        """Relative error of the linear's output on ``rows`` [R, K], rounded to ``bits`` where that is few."""
         none = np.zeros_like(weight)
         if allotment.precision is Precision.FLOAT:
             return 0.0
         if allotment.precision is Precision.INT8:
-            bits = max(8, self.activations)
             held = int8_weight(weight).floats()
-            return output_error(weight, none, held, rows, self._rounded(rows, bits))
+            return output_error(weight, none, held, rows, self._rounded(rows, max(8, bits)))
         product = none
         if allotment.rank:
             product = low_rank_branch(
                 weight, allotment.rank, self.branch, self.group, _REFINEMENTS, moments, Rounding.NEAREST
             ).product()
         held = rounded_weight(weight - product, self.group, self.rounding, moments).floats()
-        return output_error(weight, product, held, rows, self._rounded(rows, self.activations))
+        return output_error(weight, product, held, rows, self._rounded(rows, bits))
 
     def _rounded(self, rows: Floats, bits: int) -> Floats:
         return rows if bits == 16 else rounded_rows(rows, bits, self.group)

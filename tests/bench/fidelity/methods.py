@@ -17,6 +17,8 @@ GRID = 20
 """Steps of SVDQuant's search for smoothing scales."""
 REFINEMENTS = 100
 """How often SVDQuant fits a branch again at most."""
+SMOOTHING_RANK = 8
+"""Of the branch that our search for smoothing scales reckons with: allocate gives few linears more."""
 FLUX_SHARE = 0.302
 """Of fp16: INT4 in groups of 64 with float32 steps and a branch of rank 32 in float16, at K = N = 3072."""
 
@@ -161,17 +163,20 @@ def _svdquant(question: Question, rounding: str) -> list[str]:
 
 
 def _ours(question: Question) -> list[str]:
-    """Our own chain: a branch in int8, fitted to what GPTQ leaves on recorded inputs, in every linear."""
+    """Our own chain: bits and rank of each linear by what the final latents lose, codes by GPTQ.
+
+    An INT8 linear takes INT8 activations; where SVDQuant rounds no activations, neither does this.
+    """
     family = question.family
+    skip, plain = _listed(family.floating), _listed((*family.plain, *family.floating))
     bits = min(8, question.setting.bits)
-    scales = 4 * sum({_input_of(linear): linear.K for linear in family.linears()}.values())
-    share = ceiling_share(family, question.ceiling) - scales / fp16_bytes(family)
-    rank = min(min(linear.K, linear.N) for linear in family.linears())
-    skip = _listed(family.floating)
+    share = ceiling_share(family, question.ceiling)
     return [
-        f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {PUBLISHED_RANK}, skip: {skip}}}}}",
-        f"{{split-low-rank: {{rank: {rank}, max_ratio: {share:.4f}, group: {GROUP}, rounding: gptq, "
-        f"skip: {skip}}}}}",
+        f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {SMOOTHING_RANK}, skip: {plain}}}}}",
+        f"{{allocate: {{max_ratio: {share:.4f}, activations: {question.setting.bits}, unrounded: {plain}, "
+        f"group: {GROUP}, skip: {skip}}}}}",
+        f"{{split-low-rank: {{group: {GROUP}, rounding: gptq, optional: true, skip: {skip}}}}}",
+        "{quantize-int8-weights: {optional: true}}",
         _int4(family, GROUP, "gptq"),
     ]
 
