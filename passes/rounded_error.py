@@ -32,11 +32,14 @@ class RoundingToCome:
         if rank := min(self.rank, *weight.shape):
             product = low_rank_branch(weight, rank, BranchType.FLOAT16, self.group, refinements=0).product()
         held = int4_weight(weight - product, self.group).floats()
-        return output_error(weight, product, held, rows, rounded_rows(rows, self.bits, self.group))
+        rounded = rounded_rows(rows, self.bits, self.group)
+        return output_error(weight, product, held, rows, rounded, float(np.linalg.norm(rows @ weight)))
 
 
-def output_error(weight: Floats, product: Floats, held: Floats, rows: Floats, rounded: Floats) -> float:
-    """Relative error of what a rounded linear gives: ‖rows · product + rounded · held - rows · weight‖ / ‖…‖.
+def output_error(
+    weight: Floats, product: Floats, held: Floats, rows: Floats, rounded: Floats, size: float
+) -> float:
+    """Error of what a rounded linear gives: ‖rows · product + rounded · held - rows · weight‖ / ``size``.
 
     Args:
         weight: [K, N], as it should be.
@@ -44,7 +47,7 @@ def output_error(weight: Floats, product: Floats, held: Floats, rows: Floats, ro
         held: [K, N], the rest as its codes hold it.
         rows: [R, K], what the linear multiplies.
         rounded: [R, K], what it truly multiplies.
+        size: what the error is relative to; with 0 there is none.
     """
-    exact = rows @ weight
-    norm = float(np.linalg.norm(exact))
-    return float(np.linalg.norm(rows @ product + rounded @ held - exact)) / norm if norm > 0 else 0.0
+    error = float(np.linalg.norm(rows @ (product - weight) + rounded @ held))
+    return error / size if size > 0 else 0.0

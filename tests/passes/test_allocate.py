@@ -137,7 +137,7 @@ def test_a_plan_needs_no_record_and_is_followed() -> None:
         ),
         (
             {"plan": ("w=int9",)},
-            "allocate.plan: 'w': 'int9' is no allotment\nfix: write float, int8, int4 or int4+16",
+            "allocate.plan: 'w': 'int9' is no allotment\nfix: write float, int8, int4, int4+16 or int4@8+16",
         ),
         ({"precisions": ()}, 'allocate.precisions: is empty\nfix: write precisions=["int4", "int8"]'),
         ({"precisions": ("int5",)}, "allocate.precisions: 'int5' is none\nfix: did you mean 'int8'?"),

@@ -175,6 +175,7 @@ def _ours(question: Question) -> list[str]:
         f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {SMOOTHING_RANK}, skip: {plain}}}}}",
         f"{{allocate: {{max_ratio: {share:.4f}, activations: {question.setting.bits}, unrounded: {plain}, "
         f"group: {GROUP}, skip: {skip}}}}}",
+        f"{{split-subspace: {{group: {GROUP}, optional: true, skip: {skip}}}}}",
         f"{{split-low-rank: {{group: {GROUP}, rounding: gptq, optional: true, skip: {skip}}}}}",
         "{quantize-int8-weights: {optional: true}}",
         _int4(family, GROUP, "gptq"),
