@@ -26,17 +26,15 @@ from latentc.passes.base import Change, FrontPoint, Pass, PassContext, PassResul
 from latentc.passes.front import Mix, Way, best_within, front
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_gains import read_gains
-from latentc.passes.layer_inputs import moments_of
-from latentc.passes.layer_rows import rows_of
+from latentc.passes.layer_rows import Rows, rows_of
 from latentc.passes.low_rank import BranchType
-from latentc.passes.moments import Moments
 from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding
 from latentc.passes.shared_inputs import SharedInput, shared_inputs
 from latentc.passes.stored_loss import StoredLoss
 from latentc.passes.subspace import subspace_bytes
 from latentc.passes.weight_bytes import weigh
-from latentc.passes.weights import SPLIT_RANK, Floats, Linear, matches, read_floats
+from latentc.passes.weights import SPLIT_RANK, Linear, matches, read_floats
 
 _SMALLEST_RANK = 4
 _SMALLEST_SUBSPACE = 4
@@ -177,8 +175,7 @@ class Allocate(Pass):
     ) -> dict[str, Allotment]:
         linears = [linear for shared in inputs for linear in shared.linears]
         record = _Record(
-            moments_of(self.name, model, linears, context),
-            {linear.name: rows_of(self.name, linear, context).held_out for linear in linears},
+            {linear.name: rows_of(self.name, linear, context) for linear in linears},
             read_gains(self.name, context.gains),
         )
         ways = {shared.names: list(self._ways_of_input(shared, record)) for shared in inputs}
@@ -222,9 +219,10 @@ class Allocate(Pass):
                 f'build the sensitivity step again, or leave the weight alone with skip=["{linear.name}"]',
             )
         loss = StoredLoss(self.group, self.branch, self.rounding)
-        moments, rows = record.moments[linear.name].fit, record.rows[linear.name]
+        rows = record.rows[linear.name]
+        moments = rows.fit.T @ rows.fit / np.float32(len(rows.fit))
         for allotment in self._candidates(*linear.shape, subspace):
-            error = loss.of(weight, allotment, moments, rows, self._bits(linear))
+            error = loss.of(weight, allotment, moments, rows.held_out, self._bits(linear))
             size = allotment.weight_bytes(*linear.shape, self.group, self.branch)
             yield Way(allotment, size, record.gains[linear.name] * error**2)
 
@@ -263,8 +261,7 @@ class Allocate(Pass):
 class _Record:
     """What was recorded, by weight name."""
 
-    moments: Mapping[str, Moments]
-    rows: Mapping[str, Floats]
+    rows: Mapping[str, Rows]
     gains: Mapping[str, float]
 
 

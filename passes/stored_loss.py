@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentc.passes.allotment import Allotment, Precision
+from latentc.passes.int4_weight import int4_weight
 from latentc.passes.int8_weight import int8_weight
 from latentc.passes.low_rank import BranchType, low_rank_branch
 from latentc.passes.quantize_activations import rounded_rows
 from latentc.passes.rounded_error import output_error
-from latentc.passes.rounding import Rounding, rounded_weight
+from latentc.passes.rounding import Rounding, gptq_weight
 from latentc.passes.subspace import leading_subspace, split_along
 from latentc.passes.weights import Floats
 
@@ -60,8 +61,12 @@ class StoredLoss:
             product = low_rank_branch(
                 weight, allotment.rank, self.branch, self.group, _REFINEMENTS, moments, Rounding.NEAREST
             ).product()
-        held = rounded_weight(weight - product, self.group, self.rounding, moments).floats()
-        return output_error(weight, product, held, rows, self._rounded(rows, activation_bits), size)
+        rest, rounded = weight - product, self._rounded(rows, activation_bits)
+        nearest = int4_weight(rest, self.group)
+        ways = [nearest]
+        if self.rounding is Rounding.GPTQ:  # taken where held-out inputs agree
+            ways.append(gptq_weight(rest, nearest.steps, moments))
+        return min(output_error(weight, product, way.floats(), rows, rounded, size) for way in ways)
 
     def _rounded(self, rows: Floats, bits: int) -> Floats:
         return rows if bits == 16 else rounded_rows(rows, bits, self.group)

@@ -90,6 +90,42 @@ def build(
         )
 
 
+@app.command(epilog="Try: latentc freeze shapes-flux --out frozen.yaml")
+@guarded
+def freeze(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Receives the recipe with its allocation.")],
+    evaluations: Annotated[
+        int, typer.Option(min=0, max=20, help="Builds to judge at most, with ever larger budgets; 0: none.")
+    ] = 0,
+    target: TargetOption = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write what allocate found into a recipe, so that its builds measure nothing again.
+
+    With --evaluations, the budget of bytes is raised until the recipe's limits hold.
+    """
+    from latentc.compiler.freeze import freeze as freeze_recipe
+    from latentc.compiler.freeze import write_frozen
+    from latentc.compiler.store import Store
+    from latentc.recipes.load import load_recipe, recipe_file
+    from latentc.terminal import ProgressLines, say, say_table
+
+    loaded = load_recipe(recipe_file(recipe), set_ or [])
+    frozen = freeze_recipe(loaded, tuple(target or ()), evaluations, Store(_store(store)), ProgressLines())
+    if frozen.evaluations:
+        say_table(
+            ["budget", "verdict"],
+            [
+                [f"{one.max_ratio:.4f}", "passed" if one.passed else f"FAILED: {one.shortfalls[0]}"]
+                for one in frozen.evaluations
+            ],
+        )
+    write_frozen(frozen, out)
+    say(str(out))
+
+
 @app.command(epilog="Try: latentc plan shapes-sd")
 @guarded
 def plan(
