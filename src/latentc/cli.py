@@ -58,15 +58,21 @@ def build(
     """Compile a recipe into verified bundles.
 
     One bundle a target in DIR/<target>, the report in DIR/report; exit code 1 when a limit is broken.
+    Where the pass allocate shared out a budget, a table says what other budgets would have given.
     """
     from latentc.compiler.build import build_recipe
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
     from latentc.terminal import ProgressLines, duration_text, say, say_table, size_text
+    from latentc.validation.front_table import HEAD
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     progress = ProgressLines()
     result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress)
+    for front in result.fronts:
+        say(front.title)
+        say_table(HEAD, front.rows)
+        say()
     say_table(
         ["target", "bundle", "size", "of fp16", "verdict"],
         [
