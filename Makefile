@@ -5,7 +5,7 @@ STORE := .latentc/store
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-aarch64 clean
+.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-fidelity bench-aarch64 clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -52,6 +52,14 @@ bench-kill: .venv/dev  ## 50 builds killed at random moments, started again, com
 
 bench-split: .venv/dev  ## low-rank split + INT4 against plain INT4, both families, 64 prompts (20 minutes)
 	$(BIN)/python tests/bench/split_against_plain.py --store $(STORE)
+
+.latentc/bench-fidelity/venv/made: tests/bench/fidelity/peer_modelopt.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench-fidelity: .venv/dev .latentc/bench-fidelity/venv/made  ## 4-bit methods at equal bytes, a peer's too (many hours, goes on where it was; ARGS=--help)
+	$(BIN)/python -m tests.bench.fidelity.run $(ARGS)
 
 bench-aarch64: .venv/dev  ## the bundle of `make demo` on an emulated aarch64 (root and Debian needed)
 	$(BIN)/python tests/device/aarch64.py .latentc/aarch64 $(OUT)/ort-mobile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentc.compiler.deliver import install_bundle, install_report, require_place
 from latentc.compiler.model_folder import open_model
@@ -12,6 +13,9 @@ from latentc.compiler.plan import Plan, plan_recipe
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.store import Store
 from latentc.recipes.load import LoadedRecipe
+
+if TYPE_CHECKING:
+    from latentc.validation.front_table import FrontTable
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,21 @@ class BuiltTarget:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build delivered."""
+    """What a build delivered.
+
+    Args:
+        targets: a bundle each.
+        report: folder of the report.
+        steps: how many the plan had.
+        seconds: how long it took.
+        fronts: what other budgets of bytes could have given, where a pass shared one out.
+    """
 
     targets: tuple[BuiltTarget, ...]
     report: Path
     steps: int
     seconds: float
+    fronts: tuple[FrontTable, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -79,15 +92,16 @@ def build_recipe(
     artifacts = run_plan(plan, store, observer)
     # heavy only once there is something to read
     from latentc.runtime.bundle import LIMITS, open_bundle
+    from latentc.validation.front_table import front_tables
     from latentc.validation.gate import limits_to_json
     from latentc.validation.report_json import read_report
     from latentc.validation.write_report import JSON, write_text
 
+    reports = {name: read_report(artifacts[f"validate/{name}"].path / JSON) for name in names}
     built = []
-    for name in names:
+    for name, report in reports.items():
         bundle = install_bundle(artifacts[f"pack/{name}"].path, out, name)
         write_text(bundle / LIMITS, limits_to_json(loaded.recipe.validation.limits))
-        report = read_report(artifacts[f"validate/{name}"].path / JSON)
         components = open_bundle(bundle).manifest.components.values()
         built.append(
             BuiltTarget(
@@ -100,4 +114,6 @@ def build_recipe(
             )
         )
     report_folder = install_report({name: artifacts[f"validate/{name}"].path for name in names}, out)
-    return BuildResult(tuple(built), report_folder, len(plan.steps), time.monotonic() - began_s)
+    return BuildResult(
+        tuple(built), report_folder, len(plan.steps), time.monotonic() - began_s, front_tables(reports)
+    )

@@ -1,18 +1,19 @@
 """Allocate: give every linear its bits and the rank of its branch, so that a budget of bytes loses least.
 
     before   y = MatMul(x, w)
-    after    y = MatMul(x, w)        marked int4, int4+16 (a branch of rank 16), int8 or float
+    after    y = MatMul(x, w)        marked int4, int4+16 (a branch of rank 16), int4@8 (8 directions of its
+                                     input kept apart), int8 or float
 
-It changes no values: split-low-rank, quantize-int8-weights and quantize-int4, which follow, do as they are
-told. What a way to store a linear costs is its error on held-out rows, weights and activations rounded, times
-what of such an error reaches the final latents (measured on the original, latentc.compiler.sensitivity).
-A plan that was found once can be given as ``plan``, and then nothing is measured.
+It changes no values: split-subspace, split-low-rank, quantize-int8-weights and quantize-int4, which follow,
+do as they are told. What a way to store a linear costs is its error on held-out rows, weights and activations
+rounded, times what of such an error reaches the final latents (measured on the original,
+latentc.compiler.sensitivity). A plan that was found once can be given as ``plan``, and nothing is measured.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,52 +21,24 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError, nearest
-from latentc.passes.allotment import (
-    ALLOTTED,
-    Allotment,
-    Precision,
-    allot,
-    allotment_from_text,
-)
+from latentc.passes.allotment import ALLOTTED, Allotment, Precision, allot, allotment_from_text
 from latentc.passes.base import Change, FrontPoint, Pass, PassContext, PassResult, Refusal
 from latentc.passes.front import Mix, Way, best_within, front
-from latentc.passes.gptq import RowFactor, row_factor
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
-from latentc.passes.int8_weight import int8_weight
 from latentc.passes.layer_gains import read_gains
-from latentc.passes.layer_inputs import moments_of
-from latentc.passes.layer_rows import rows_of
-from latentc.passes.low_rank import BranchType, low_rank_branch
+from latentc.passes.layer_rows import Rows, rows_of
+from latentc.passes.low_rank import BranchType
 from latentc.passes.options import limits, require_power_of_two
-from latentc.passes.quantize_activations import rounded_rows
-from latentc.passes.rounded_error import output_error
-from latentc.passes.rounding import Rounding, rounded_weight
+from latentc.passes.rounding import Rounding
+from latentc.passes.shared_inputs import SharedInput, shared_inputs
+from latentc.passes.stored_loss import StoredLoss
+from latentc.passes.subspace import subspace_bytes
 from latentc.passes.weight_bytes import weigh
-from latentc.passes.weights import SPLIT_RANK, Floats, Linear, read_floats
+from latentc.passes.weights import SPLIT_RANK, Linear, matches, read_floats
 
+_INT4 = Precision.INT4
 _SMALLEST_RANK = 4
-_REFINEMENTS = 2  # more of them improve every rank alike, and cost most of the time
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """What is the same for all ways to store one linear.
-
-    Args:
-        weight: [K, N].
-        moments: [K, K], to fit to.
-        factor: of them, where GPTQ will round.
-        rows: [R, K], held out.
-        exact: [R, N], what the linear gives for them.
-        rounded: [R, K], the rows as an INT4 weight will meet them.
-    """
-
-    weight: Floats
-    moments: Floats
-    factor: RowFactor | None
-    rows: Floats
-    exact: Floats
-    rounded: Floats
+_SMALLEST_SUBSPACE = 4
 
 
 @dataclass(frozen=True)
@@ -88,6 +61,10 @@ class Allocate(Pass):
         default=("int4", "int8"), metadata=limits(None, None, "what a linear may get: int4, int8, float")
     )
     largest_rank: int = field(default=64, metadata=limits(0, 4096, "of a branch beside INT4; 0: no branches"))
+    largest_subspace: int = field(
+        default=32,
+        metadata=limits(0, 1024, "directions of an input kept apart, where activations are INT4; 0: none"),
+    )
     branch: BranchType = field(
         default=BranchType.INT8, metadata=limits(None, None, "how split-low-rank will store branches")
     )
@@ -97,6 +74,12 @@ class Allocate(Pass):
     )
     activations: int = field(
         default=8, metadata=limits(4, 16, "bits of what INT4 linears multiply: 4, 8 (onnxruntime), 16 (fp16)")
+    )
+    unrounded: tuple[str, ...] = field(
+        default=(),
+        metadata=limits(
+            None, None, "names of weights whose inputs stay floats all the same: skip of the rounding"
+        ),
     )
     plan: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "WEIGHT=ALLOTMENT each, as found before: nothing is measured")
@@ -170,19 +153,17 @@ class Allocate(Pass):
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
         """Mark every linear that can be INT4 with what it gets."""
         refusals: list[Refusal] = []
-        wanted: list[Linear] = []
-        for linear, refusal in int4_linears(model.graph, self.group, self.skip):
-            if refusal is not None:
-                refusals.append(refusal)
-            elif ALLOTTED in linear.nodes[0].metadata_props:
-                refusals.append(Refusal(linear.name, "has its allotment already"))
+        wanted: list[SharedInput] = []
+        for shared, refusal in shared_inputs(model.graph, self.group, self.skip, ALLOTTED):
+            if refusal is None:
+                wanted.append(shared)
             else:
-                wanted.append(linear)
+                refusals.append(refusal)
         if not wanted:
             return PassResult(model, (), tuple(refusals))
         chosen = self.planned() if self.plan else self._chosen(wanted, model, context)
         changes = []
-        for linear in wanted:
+        for linear in (linear for shared in wanted for linear in shared.linears):
             if linear.name not in chosen:
                 refusals.append(Refusal(linear.name, "is not in the plan"))
                 continue
@@ -190,18 +171,16 @@ class Allocate(Pass):
             changes.append(Change(linear.name, str(chosen[linear.name])))
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _chosen(self, linears: list[Linear], model: ir.Model, context: PassContext) -> dict[str, Allotment]:
+    def _chosen(
+        self, inputs: list[SharedInput], model: ir.Model, context: PassContext
+    ) -> dict[str, Allotment]:
+        linears = [linear for shared in inputs for linear in shared.linears]
+        record = _Record(
+            {linear.name: rows_of(self.name, linear, context) for linear in linears},
+            read_gains(self.name, context.gains),
+        )
+        ways = {shared.names: list(self._ways_of_input(shared, record)) for shared in inputs}
         spent = weigh(model)
-        moments = moments_of(self.name, model, linears, context)
-        gains = read_gains(self.name, context.gains)
-        ways = {
-            linear.name: list(
-                self._ways(
-                    linear, moments[linear.name].fit, rows_of(self.name, linear, context).held_out, gains
-                )
-            )
-            for linear in linears
-        }
         fp16_bytes = spent.quantized_fp16_bytes + sum(math.prod(linear.shape) * 2 for linear in linears)
         mixes = list(front(ways))
         mix = best_within(ways, int(self.max_ratio * fp16_bytes) - spent.quantized_bytes)
@@ -213,80 +192,102 @@ class Allocate(Pass):
                 f"write max_ratio={np.ceil(least * 1000) / 1000:g} or more",
             )
         context.ledger.offer(
-            *(self._point(one, spent.quantized_bytes, fp16_bytes, taken=False) for one in mixes),
-            self._point(mix, spent.quantized_bytes, fp16_bytes, taken=True),
+            *(_point(one, spent.quantized_bytes, fp16_bytes, taken=False) for one in mixes),
+            _point(mix, spent.quantized_bytes, fp16_bytes, taken=True),
         )
-        return {name: way.kind for name, way in mix.ways.items()}
+        return _allotments(mix)
 
-    def _ways(
-        self, linear: Linear, moments: Floats, rows: Floats, gains: dict[str, float]
-    ) -> Iterator[Way[Allotment]]:
+    def _ways_of_input(self, shared: SharedInput, record: _Record) -> Iterator[Way[Mapping[str, Allotment]]]:
+        """Allotments of all linears that read one input: with each subspace, the front of its linears."""
+        K = shared.linears[0].shape[0]
+        subspaces = (0, *self._subspaces(shared))
+        offered = {linear.name: list(self._ways(linear, subspaces, record)) for linear in shared.linears}
+        for subspace in subspaces:
+            layers = {
+                name: [
+                    way for way in ways if way.kind.precision is not _INT4 or way.kind.subspace == subspace
+                ]
+                for name, ways in offered.items()
+            }
+            own_bytes = subspace_bytes(K, subspace) if subspace else 0
+            for mix in front(layers):
+                kinds = {name: way.kind for name, way in mix.ways.items()}
+                yield Way(kinds, mix.size_bytes + own_bytes, mix.loss)
+
+    def _ways(self, linear: Linear, subspaces: tuple[int, ...], record: _Record) -> Iterator[Way[Allotment]]:
         """Every allotment of ``linear`` that is worth a look, with its bytes and its loss in the end."""
         source = linear.weight.const_value
         weight = read_floats(source) if source is not None else np.full(linear.shape, np.nan, np.float32)
         if not np.isfinite(weight).all():
             raise PassError(self.name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
-        if linear.name not in gains:
+        if linear.name not in record.gains:
             raise PassError(
                 f"{self.name}: '{linear.name}'",
                 "its sensitivity was not measured",
                 f'build the sensitivity step again, or leave the weight alone with skip=["{linear.name}"]',
             )
-        K, N = linear.shape
-        judge = self._judge(weight, moments, rows)
-        for allotment in self._candidates(K, N):
-            error = self._error(judge, allotment)
-            size = allotment.weight_bytes(K, N, self.group, self.branch)
-            yield Way(allotment, size, gains[linear.name] * error**2)
+        rows = record.rows[linear.name]
+        moments = rows.fit.T @ rows.fit / np.float32(len(rows.fit))
+        bits = self._bits(linear)
+        loss = StoredLoss(self.group, self.branch, self.rounding, weight, moments, rows.held_out, bits)
+        for allotment in self._candidates(*linear.shape, subspaces):
+            error = loss.of(allotment)
+            size = allotment.weight_bytes(*linear.shape, self.group, self.branch)
+            yield Way(allotment, size, record.gains[linear.name] * error**2)
 
-    def _candidates(self, K: int, N: int) -> Iterator[Allotment]:
+    def _bits(self, linear: Linear) -> int:
+        return 16 if matches(linear.name, self.unrounded) else self.activations
+
+    def _subspaces(self, shared: SharedInput) -> Iterator[int]:
+        """How many directions of an input may be kept apart: only INT4 activations gain enough by it."""
+        K = shared.linears[0].shape[0]
+        rank = _SMALLEST_SUBSPACE
+        if "int4" in self.precisions and any(self._bits(linear) == 4 for linear in shared.linears):
+            while rank <= min(self.largest_subspace, K // 4):
+                yield rank
+                rank *= 2
+
+    def _candidates(self, K: int, N: int, subspaces: tuple[int, ...]) -> Iterator[Allotment]:
         if "float" in self.precisions:
             yield Allotment(Precision.FLOAT)
         int8 = Allotment(Precision.INT8)
         if "int8" in self.precisions:
             yield int8
-        if "int4" in self.precisions:
-            yield Allotment(Precision.INT4)
-            rank = _SMALLEST_RANK
-            while rank <= min(self.largest_rank, K, N):
-                split = Allotment(Precision.INT4, rank)
-                size = split.weight_bytes(K, N, self.group, self.branch)
-                if "int8" in self.precisions and size >= int8.weight_bytes(K, N, self.group, self.branch):
-                    break
-                yield split
-                rank *= 2
+        if "int4" not in self.precisions:
+            return
+        for subspace in subspaces:  # beside one a branch gains little
+            yield Allotment(_INT4, 0, subspace)
+        rank = _SMALLEST_RANK
+        while rank <= min(self.largest_rank, K, N):
+            split = Allotment(_INT4, rank)
+            size = split.weight_bytes(K, N, self.group, self.branch)
+            if "int8" in self.precisions and size >= int8.weight_bytes(K, N, self.group, self.branch):
+                return
+            yield split
+            rank *= 2
 
-    def _judge(self, weight: Floats, moments: Floats, rows: Floats) -> _Judge:
-        factor = row_factor(moments) if self.rounding is Rounding.GPTQ else None
-        return _Judge(weight, moments, factor, rows, rows @ weight, self._rounded(rows, self.activations))
 
-    def _error(self, judge: _Judge, allotment: Allotment) -> float:
-        """Relative error of the linear's output on the judge's rows."""
-        if allotment.precision is Precision.FLOAT:
-            return 0.0
-        if allotment.precision is Precision.INT8:
-            bits = max(8, self.activations)
-            held = int8_weight(judge.weight).floats()
-            return output_error(judge.exact, self._rounded(judge.rows, bits), held)
-        rest, beside = judge.weight, None
-        if allotment.rank:
-            branch = low_rank_branch(
-                rest, allotment.rank, self.branch, self.group, _REFINEMENTS, judge.moments, Rounding.NEAREST
-            )
-            rest, beside = rest - branch.product(), branch.outputs(judge.rows)
-        held = rounded_weight(rest, self.group, self.rounding, judge.factor).floats()
-        return output_error(judge.exact, judge.rounded, held, beside)
+@dataclass(frozen=True)
+class _Record:
+    """What was recorded, by weight name."""
 
-    def _rounded(self, rows: Floats, bits: int) -> Floats:
-        return rows if bits == 16 else rounded_rows(rows, bits, self.group)
+    rows: Mapping[str, Rows]
+    gains: Mapping[str, float]
 
-    def _point(self, mix: Mix[Allotment], spent_bytes: int, fp16_bytes: int, *, taken: bool) -> FrontPoint:
-        precisions = [way.kind.precision for way in mix.ways.values()]
-        return FrontPoint(
-            ratio=(spent_bytes + mix.size_bytes) / fp16_bytes,
-            relative_error=float(np.sqrt(mix.loss)),
-            int4_layers=precisions.count(Precision.INT4),
-            int8_layers=precisions.count(Precision.INT8),
-            float_layers=precisions.count(Precision.FLOAT),
-            taken=taken,
-        )
+
+def _allotments(mix: Mix[Mapping[str, Allotment]]) -> dict[str, Allotment]:
+    return {name: allotment for way in mix.ways.values() for name, allotment in way.kind.items()}
+
+
+def _point(
+    mix: Mix[Mapping[str, Allotment]], spent_bytes: int, fp16_bytes: int, *, taken: bool
+) -> FrontPoint:
+    precisions = [allotment.precision for allotment in _allotments(mix).values()]
+    return FrontPoint(
+        ratio=(spent_bytes + mix.size_bytes) / fp16_bytes,
+        relative_error=float(np.sqrt(mix.loss)),
+        int4_layers=precisions.count(Precision.INT4),
+        int8_layers=precisions.count(Precision.INT8),
+        float_layers=precisions.count(Precision.FLOAT),
+        taken=taken,
+    )

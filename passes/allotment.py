@@ -15,7 +15,9 @@ from latentc.recipes.choice import Choice
 ALLOTTED = "latentc.allotted"
 """Node metadata on a MatMul: the allotment of its weight, as text."""
 
-_TEXT = re.compile(r"(?P<precision>float|int8|int4)(?:\+(?P<rank>[1-9][0-9]*))?")
+_TEXT = re.compile(
+    r"(?P<precision>float|int8|int4)(?:@(?P<subspace>[1-9][0-9]*))?(?:\+(?P<rank>[1-9][0-9]*))?"
+)
 
 
 class Precision(Choice):
@@ -28,34 +30,43 @@ class Precision(Choice):
 
 @dataclass(frozen=True)
 class Allotment:
-    """What one linear gets; as text ``int4+16``, ``int4``, ``int8`` or ``float``.
+    """What one linear gets; as text ``int4@8+16``, ``int4+16``, ``int4``, ``int8`` or ``float``.
 
     Args:
         precision: of its weight.
         rank: of the branch beside an INT4 weight; 0 for none.
+        subspace: how many directions of its input are kept apart from an INT4 weight; 0 for none.
     """
 
     precision: Precision
     rank: int = 0
+    subspace: int = 0
 
     def __str__(self) -> str:
-        return f"{self.precision}+{self.rank}" if self.rank else str(self.precision)
+        subspace = f"@{self.subspace}" if self.subspace else ""
+        rank = f"+{self.rank}" if self.rank else ""
+        return f"{self.precision}{subspace}{rank}"
 
     def weight_bytes(self, K: int, N: int, group: int, branch: BranchType) -> int:
-        """Stored bytes of a [K, N] weight: codes, float16 steps, branch; float16 when it is not quantized."""
+        """Stored bytes of a [K, N] weight: codes, float16 steps, branch, its part along the subspace.
+
+        A float weight counts as float16; the subspace itself, which linears share, does not count.
+        """
         if self.precision is Precision.FLOAT:
             return 2 * K * N
         if self.precision is Precision.INT8:
             return K * N + 2 * N
-        return K * N // 2 + 2 * (K // group) * N + (branch_bytes(K, N, self.rank, branch) if self.rank else 0)
+        along = self.subspace * N + 2 if self.subspace else 0
+        beside = branch_bytes(K, N, self.rank, branch) if self.rank else 0
+        return K * N // 2 + 2 * (K // group) * N + along + beside
 
 
 def allotment_from_text(text: str, where: str) -> Allotment:
     """The allotment that ``text`` names; raises PassError at ``where`` otherwise."""
     found = _TEXT.fullmatch(text)
-    if found is None or (found["rank"] and found["precision"] != "int4"):
-        raise PassError(where, f"'{text}' is no allotment", "write float, int8, int4 or int4+16")
-    return Allotment(Precision(found["precision"]), int(found["rank"] or 0))
+    if found is None or ((found["rank"] or found["subspace"]) and found["precision"] != "int4"):
+        raise PassError(where, f"'{text}' is no allotment", "write float, int8, int4, int4+16 or int4@8+16")
+    return Allotment(Precision(found["precision"]), int(found["rank"] or 0), int(found["subspace"] or 0))
 
 
 def allotment_of(linear: Linear) -> Allotment | None:

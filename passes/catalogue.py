@@ -17,6 +17,7 @@ from latentc.passes.quantize_int8_weights import QuantizeInt8Weights
 from latentc.passes.rotate import Rotate
 from latentc.passes.smooth import Smooth
 from latentc.passes.split_low_rank import SplitLowRank
+from latentc.passes.split_subspace import SplitSubspace
 
 PASSES: tuple[type[Pass], ...] = (
     Canonicalize,
@@ -26,6 +27,7 @@ PASSES: tuple[type[Pass], ...] = (
     Smooth,
     Rotate,
     Allocate,
+    SplitSubspace,
     SplitLowRank,
     QuantizeInt8Weights,
     QuantizeInt4,

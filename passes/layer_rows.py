@@ -87,6 +87,8 @@ def _rewritten(value: ir.Value | None, rows: Floats) -> Floats:
     given = _rewritten(node.inputs[0], rows)
     if node.op_type == "Mul":
         return np.asarray(given * _floats(node.inputs[1]), dtype=np.float32)
+    if node.op_type == "Sub":
+        return np.asarray(given - _rewritten(node.inputs[1], rows), dtype=np.float32)
     if node.op_type == "MatMul":
         return np.asarray(given @ _floats(node.inputs[1]), dtype=np.float32)
     if node.op_type == "Reshape":
@@ -97,9 +99,15 @@ def _rewritten(value: ir.Value | None, rows: Floats) -> Floats:
 
 
 def _floats(value: ir.Value | None) -> Floats:
-    """A constant, or the Cast of one."""
+    """A constant, or what Cast, Transpose and DequantizeLinear by columns make of one."""
     node = value.producer() if value is not None else None
-    tensor = constant(node.inputs[0] if node is not None and node.op_type == "Cast" else value)
+    if node is not None and node.op_type == "Cast":
+        return _floats(node.inputs[0])
+    if node is not None and node.op_type == "Transpose" and len(_floats(node.inputs[0]).shape) == 2:
+        return _floats(node.inputs[0]).T
+    if node is not None and node.op_type == "DequantizeLinear" and node.attributes.get_int("axis", 1) == 1:
+        return _floats(node.inputs[0]) * _floats(node.inputs[1])
+    tensor = constant(value)
     if tensor is None:
         raise PassError("rows", "a value is rewritten by something that is no constant", "report this graph")
     return read_floats(tensor)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentc.passes.int4_weight import Int4Weight, best_steps, int4_weight, nearest_codes
-from latentc.passes.leading_subspace import LeadingSubspace
 from latentc.passes.low_rank import BranchType, low_rank_branch
 from latentc.passes.one_thread import one_thread
 from latentc.passes.quantize_activations import rounded_rows
+from latentc.passes.scaled_subspace import ScaledSubspace
 from latentc.passes.weights import Floats
 
 _ROUGH_ROWS = 260
@@ -61,7 +61,7 @@ class RoundingToCome:
         with one_thread():
             exact = rows @ weight
             rank = min(self.rank, K, N)
-            subspace = LeadingSubspace(weight, rank) if rank else None
+            subspace = ScaledSubspace(weight, rank) if rank else None
             for scale in scales:
                 scaled, divided = weight * scale[:, None], rows / scale
                 beside: Floats | None = None
@@ -76,18 +76,21 @@ class RoundingToCome:
         return errors
 
 
-def output_error(exact: Floats, rounded: Floats, held: Floats, beside: Floats | None = None) -> float:
-    """Relative error of what a rounded linear gives: ‖beside + rounded · held - exact‖ / ‖exact‖.
+def output_error(
+    exact: Floats, rounded: Floats, held: Floats, beside: Floats | None = None, size: float | None = None
+) -> float:
+    """Error of what a rounded linear gives: ‖beside + rounded · held - exact‖ / ``size``.
 
     Args:
         exact: [R, N], what it should give.
         rounded: [R, K], what it truly multiplies.
         held: [K, N], the weight, or what a branch leaves of it, as its codes hold it.
         beside: [R, N], what a low-rank branch adds.
+        size: what the error is relative to, ‖exact‖ if not given; with 0 there is none.
     """
-    norm = float(np.linalg.norm(exact))
+    whole = float(np.linalg.norm(exact)) if size is None else size
     lost = rounded @ held
     lost -= exact
     if beside is not None:
         lost += beside
-    return float(np.linalg.norm(lost)) / norm if norm > 0 else 0.0
+    return float(np.linalg.norm(lost)) / whole if whole > 0 else 0.0

@@ -25,13 +25,13 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.allotment import allotment_of
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
+from latentc.passes.branch_nodes import add_beside, dequantized
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.low_rank import BranchType, arrays_of, branch_bytes, largest_rank, low_rank_branch
 from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding
 from latentc.passes.weights import (
-    BRANCH_OF,
     ORIGINAL,
     SPLIT_GROUP,
     SPLIT_RANK,
@@ -39,9 +39,7 @@ from latentc.passes.weights import (
     Floats,
     JointTensors,
     Linear,
-    bias_add,
     initializer,
-    name_of,
     read_floats,
     replace_initializer,
 )
@@ -164,7 +162,7 @@ class SplitLowRank(Pass):
             specs |= {"right.steps": (ir.DataType.FLOAT16, (rank,)), "left.step": (ir.DataType.FLOAT16, ())}
         joint = JointTensors(lambda: self._compute(linear.name, source, rank, moments), specs)
         rest = joint.tensor("rest")
-        rest.meta[ORIGINAL] = source
+        rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
         replace_initializer(graph, linear.weight, rest)
         values = {
             key: initializer(graph, f"{linear.name}.{key}", joint.tensor(key))
@@ -177,25 +175,21 @@ class SplitLowRank(Pass):
         for node in linear.nodes:
             node.metadata_props[SPLIT_RANK] = str(rank)
             node.metadata_props[SPLIT_GROUP] = str(self.group)
-            _add_branch(graph, node, right, left, linear.name)
+            inner = ir.node("MatMul", [node.inputs[0], right])
+            outer = ir.node("MatMul", [inner.outputs[0], left])
+            add_beside(graph, node, ((inner, "inner"), (outer, "branch")), linear.name)
 
     def _as_float32(
         self, graph: ir.Graph, before: ir.Node, name: str, side: str, values: Mapping[str, ir.Value]
     ) -> ir.Value:
         """Nodes that turn the stored ``side`` of a branch into float32."""
-        if self.branch is BranchType.FLOAT16:
-            node = ir.node("Cast", [values[side]], attributes={"to": ir.DataType.FLOAT.value})
-            nodes = [node]
-        else:
+        if self.branch is BranchType.INT8:
             steps = values["right.steps" if side == "right" else "left.step"]
-            cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
-            cast.name = cast.outputs[0].name = f"{name_of(steps)}.float32"
-            cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, steps.shape
-            node = ir.node("DequantizeLinear", [values[side], cast.outputs[0]], attributes={"axis": 1})
-            nodes = [cast, node]
+            return dequantized(graph, before, values[side], steps)
+        node = ir.node("Cast", [values[side]], attributes={"to": ir.DataType.FLOAT.value})
         node.name = node.outputs[0].name = f"{name}.{side}.float32"
         node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, values[side].shape
-        graph.insert_before(before, nodes)
+        graph.insert_before(before, [node])
         return node.outputs[0]
 
     def _compute(
@@ -208,23 +202,3 @@ class SplitLowRank(Pass):
             weight, rank, self.branch, self.group, self.refinements, moments, self.rounding
         )
         return dict(arrays_of(branch, weight - branch.product()))
-
-
-def _add_branch(graph: ir.Graph, node: ir.Node, right: ir.Value, left: ir.Value, name: str) -> None:
-    """Add ``(x @ right) @ left`` after ``node``, and after its bias, which runtimes fuse with it."""
-    last = bias_add(node) or node
-    output = last.outputs[0]
-    inner = ir.node("MatMul", [node.inputs[0], right])
-    outer = ir.node("MatMul", [inner.outputs[0], left])
-    add = ir.node("Add", [output, outer.outputs[0]])
-    stem = name_of(output)
-    for new, ending in ((inner, "inner"), (outer, "branch")):
-        new.name = new.outputs[0].name = f"{stem}.{ending}"
-        new.outputs[0].dtype = ir.DataType.FLOAT
-        new.metadata_props[BRANCH_OF] = name
-    add.name = f"{stem}.with_branch"
-    add.outputs[0].type, add.outputs[0].shape = output.type, output.shape
-    output.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
-    add.replace_input_with(0, output)
-    add.outputs[0].name, output.name = stem, f"{stem}.without_branch"
-    graph.insert_after(last, [inner, outer, add])

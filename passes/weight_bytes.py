@@ -107,6 +107,6 @@ def _constants_behind(node: ir.Node, index: int) -> set[str]:
     if constant(value) is not None:
         return {name_of(value)}
     producer = value.producer()
-    if producer is None or producer.op_type not in ("Cast", "DequantizeLinear"):
+    if producer is None or producer.op_type not in ("Cast", "DequantizeLinear", "Transpose"):
         return set()
     return {name for i in range(len(producer.inputs)) for name in _constants_behind(producer, i)}

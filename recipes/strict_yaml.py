@@ -1,4 +1,4 @@
-"""Strict YAML: what a recipe may be written in. The only file that knows PyYAML.
+"""Strict YAML: what a recipe may be written in, and how one is written. The only file that knows PyYAML.
 
 Plain YAML surprises: duplicate keys silently win, ``no`` is False, ``1e-3`` a string, ``012`` ten, and a
 few hundred bytes of aliases unfold to gigabytes. Here a document is mappings, lists, strings, true/false,
@@ -24,6 +24,15 @@ _NULL = re.compile(r"^(?:~|null|)$")
 _BOOL = re.compile(r"^(?:true|false)$")
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$")
 _FLOAT = re.compile(r"^[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$")
+
+
+def yaml_from_plain(data: Plain) -> str:
+    """Write ``data`` so that plain_from_yaml reads the same; keys keep their order."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise ToolMissing.package("pyyaml", "compile") from error
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
 
 
 def plain_from_yaml(text: str, where: str) -> Plain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from latentc.runtime.manifest import Json
@@ -109,6 +110,51 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class FrontRow:
+    """One way to spend bytes on a component that a pass could have taken, the best for its size as foretold.
+
+    Args:
+        component: folder name.
+        ratio: bytes of the linears over what they take in fp16.
+        relative_error: foretold ‖latents - original's‖ / ‖original's‖ at the end of the trajectory.
+        int4_layers: how many linears get INT4.
+        int8_layers: how many get INT8.
+        float_layers: how many stay as they are.
+        taken: whether the component was built so.
+    """
+
+    component: str
+    ratio: float
+    relative_error: float
+    int4_layers: int
+    int8_layers: int
+    float_layers: int
+    taken: bool
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """Foretold signal to noise of the final latents; None without an error or without a finite one."""
+        if not math.isfinite(self.relative_error) or self.relative_error <= 0:
+            return None
+        return -20 * math.log10(self.relative_error)
+
+
+@dataclass(frozen=True)
+class AllotmentRow:
+    """What one linear got of the bytes.
+
+    Args:
+        component: folder name.
+        layer: name of the weight.
+        allotment: ``float``, ``int8``, ``int4`` or ``int4+RANK`` with a branch of that rank.
+    """
+
+    component: str
+    layer: str
+    allotment: str
+
+
+@dataclass(frozen=True)
 class RefusalRow:
     """A candidate that a pass left alone."""
 
@@ -152,6 +198,8 @@ class BuildFacts:
     refusals: tuple[RefusalRow, ...] = ()
     timings: tuple[Timing, ...] = ()
     trials: tuple[TrialRow, ...] = ()
+    front: tuple[FrontRow, ...] = ()
+    allotments: tuple[AllotmentRow, ...] = ()
 
 
 @dataclass(frozen=True)

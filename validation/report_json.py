@@ -15,8 +15,10 @@ from latentc.runtime.manifest import Json
 from latentc.validation.finding import Finding
 from latentc.validation.metric import Direction
 from latentc.validation.report import (
+    AllotmentRow,
     BuildFacts,
     Execution,
+    FrontRow,
     LayerRow,
     PictureRow,
     RefusalRow,
@@ -108,6 +110,11 @@ def build_facts_from_json(data: dict[str, Json]) -> BuildFacts:
         trials=tuple(
             trial_from_json(row, as_text(row["component"])) for row in _rows(data.get("trials", []))
         ),
+        front=tuple(front_from_json(row, as_text(row["component"])) for row in _rows(data.get("front", []))),
+        allotments=tuple(
+            AllotmentRow(as_text(row["component"]), as_text(row["layer"]), as_text(row["allotment"]))
+            for row in _rows(data.get("allotments", []))
+        ),
     )
 
 
@@ -119,6 +126,19 @@ def trial_from_json(row: dict[str, Json], component: str) -> TrialRow:
         as_text(row["pass_name"]),
         as_text(row["way"]),
         _number(row["relative_error"]),
+        row["taken"] is True,
+    )
+
+
+def front_from_json(row: dict[str, Json], component: str) -> FrontRow:
+    """A point of the front as passes and reports write it; raises KeyError or TypeError for anything else."""
+    return FrontRow(
+        component,
+        _number(row["ratio"]),
+        _number(row["relative_error"]),
+        as_count(row["int4_layers"]),
+        as_count(row["int8_layers"]),
+        as_count(row["float_layers"]),
         row["taken"] is True,
     )
 

@@ -21,7 +21,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     limits: tuple[tuple[str, float], ...]
 

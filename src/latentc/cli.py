@@ -58,15 +58,21 @@ def build(
     """Compile a recipe into verified bundles.
 
     One bundle a target in DIR/<target>, the report in DIR/report; exit code 1 when a limit is broken.
+    Where the pass allocate shared out a budget, a table says what other budgets would have given.
     """
     from latentc.compiler.build import build_recipe
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
     from latentc.terminal import ProgressLines, duration_text, say, say_table, size_text
+    from latentc.validation.front_table import HEAD
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     progress = ProgressLines()
     result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress)
+    for front in result.fronts:
+        say(front.title)
+        say_table(HEAD, front.rows)
+        say()
     say_table(
         ["target", "bundle", "size", "of fp16", "verdict"],
         [
@@ -88,6 +94,42 @@ def build(
         raise GateFailed(
             "", "the result is outside the recipe's limits", f"open {result.report / 'report.html'}"
         )
+
+
+@app.command(epilog="Try: latentc freeze shapes-flux --out frozen.yaml")
+@guarded
+def freeze(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Receives the recipe with its allocation.")],
+    evaluations: Annotated[
+        int, typer.Option(min=0, max=20, help="Builds to judge at most, with ever larger budgets; 0: none.")
+    ] = 0,
+    target: TargetOption = None,
+    set_: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write what allocate found into a recipe, so that its builds measure nothing again.
+
+    With --evaluations, the budget of bytes is raised until the recipe's limits hold.
+    """
+    from latentc.compiler.freeze import freeze as freeze_recipe
+    from latentc.compiler.freeze import write_frozen
+    from latentc.compiler.store import Store
+    from latentc.recipes.load import load_recipe, recipe_file
+    from latentc.terminal import ProgressLines, say, say_table
+
+    loaded = load_recipe(recipe_file(recipe), set_ or [])
+    frozen = freeze_recipe(loaded, tuple(target or ()), evaluations, Store(_store(store)), ProgressLines())
+    if frozen.evaluations:
+        say_table(
+            ["budget", "verdict"],
+            [
+                [f"{one.max_ratio:.4f}", "passed" if one.passed else f"FAILED: {one.shortfalls[0]}"]
+                for one in frozen.evaluations
+            ],
+        )
+    write_frozen(frozen, out)
+    say(str(out))
 
 
 @app.command(epilog="Try: latentc plan shapes-sd")

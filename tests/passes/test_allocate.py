@@ -106,6 +106,16 @@ def test_four_bit_activations_cost_more_than_eight(tmp_path: Path, seed: int) ->
     assert foretold[0] > foretold[1] > foretold[2]
 
 
+def test_inputs_that_stay_floats_cost_nothing(tmp_path: Path, seed: int) -> None:
+    foretold = []
+    for unrounded in ((), ("w",), ("*",)):
+        context = recorded(tmp_path, dict.fromkeys(WEIGHTS, 1.0), seed)
+        Allocate(max_ratio=0.3, activations=4, unrounded=unrounded)(model_of(LINEARS), context)
+        (taken,) = [point for point in context.ledger.front if point.taken]
+        foretold.append(taken.relative_error)
+    assert foretold[0] > foretold[1] > foretold[2]
+
+
 def test_a_plan_needs_no_record_and_is_followed() -> None:
     step = Allocate(plan=("w=int8", "u=int4+8"))
     assert [step.needs_calibration, step.needs_rows, step.needs_gains] == [False] * 3
@@ -127,7 +137,7 @@ def test_a_plan_needs_no_record_and_is_followed() -> None:
         ),
         (
             {"plan": ("w=int9",)},
-            "allocate.plan: 'w': 'int9' is no allotment\nfix: write float, int8, int4 or int4+16",
+            "allocate.plan: 'w': 'int9' is no allotment\nfix: write float, int8, int4, int4+16 or int4@8+16",
         ),
         ({"precisions": ()}, 'allocate.precisions: is empty\nfix: write precisions=["int4", "int8"]'),
         ({"precisions": ("int5",)}, "allocate.precisions: 'int5' is none\nfix: did you mean 'int8'?"),

@@ -22,7 +22,7 @@ LINEAR = "g (float[B,128] x) => (float[B,64] y) <float[128,64] w> { y = MatMul (
 
 allotments = some.one_of(
     some.sampled_from([Allotment(precision) for precision in Precision]),
-    some.integers(1, 9999).map(lambda rank: Allotment(Precision.INT4, rank)),
+    some.builds(Allotment, some.just(Precision.INT4), some.integers(0, 9999), some.integers(0, 9999)),
 )
 
 
@@ -31,12 +31,14 @@ def test_text_and_back(allotment: Allotment) -> None:
     assert allotment_from_text(str(allotment), "here") == allotment
 
 
-@pytest.mark.parametrize("text", ["", "int5", "int8+4", "int4+0", "int4+", "float+2", "int4+16 "])
+@pytest.mark.parametrize(
+    "text", ["", "int5", "int8+4", "int4+0", "int4+", "float+2", "int4+16 ", "int8@4", "int4+4@8"]
+)
 def test_what_is_none(text: str) -> None:
     with pytest.raises(PassError) as caught:
         allotment_from_text(text, "allocate.plan: 'w'")
     assert str(caught.value) == (
-        f"allocate.plan: 'w': '{text}' is no allotment\nfix: write float, int8, int4 or int4+16"
+        f"allocate.plan: 'w': '{text}' is no allotment\nfix: write float, int8, int4, int4+16 or int4@8+16"
     )
 
 

@@ -10,7 +10,7 @@ from latentc.passes.gptq import gptq_codes, row_factor
 from latentc.passes.int4_weight import int4_weight
 from latentc.passes.low_rank import BranchType, low_rank_branch
 from latentc.passes.moments import output_norm
-from latentc.passes.rounding import Rounding, rounded_weight
+from latentc.passes.rounding import Rounding, rounded_weight, scale_estimated_weight
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.passes.weights import Floats
 
@@ -52,4 +52,30 @@ def test_gptq_needs_records(seed: int) -> None:
         SplitLowRank(calibrated=False, rounding=Rounding.GPTQ)
     assert str(caught.value) == (
         "split-low-rank.rounding: is gptq, which needs recorded inputs\nfix: write calibrated=true"
+    )
+
+
+def test_scale_estimation_weighs_channels_by_what_they_bring(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    weight = generator.standard_normal((128, 48)).astype(np.float32)
+    loud = np.exp(generator.standard_normal(128)).astype(np.float32)
+    fit, other = (generator.standard_normal((512, 128)).astype(np.float32) * loud for _ in range(2))
+    held = scale_estimated_weight(weight, 64, fit)
+    errors = [np.linalg.norm(other @ (one.floats() - weight)) for one in (held, int4_weight(weight, 64))]
+    assert errors[0] < 0.95 * errors[1]
+    assert (held.steps > 0).all()
+    np.testing.assert_array_equal(held.steps, held.steps.astype(np.float16).astype(np.float32))
+
+
+def test_scale_estimation_is_of_quantize_int4_alone(seed: int) -> None:
+    weight, moments = made(seed)
+    with pytest.raises(PassError) as caught:
+        rounded_weight(weight, 64, Rounding.SCALE_ESTIMATION, row_factor(moments))
+    assert str(caught.value) == (
+        "rounding: scale-estimation is of quantize-int4 alone\nfix: write gptq or nearest"
+    )
+    with pytest.raises(PassError) as caught:
+        SplitLowRank(rounding=Rounding.SCALE_ESTIMATION)
+    assert str(caught.value) == (
+        "split-low-rank.rounding: scale-estimation is of quantize-int4 alone\nfix: write gptq or nearest"
     )

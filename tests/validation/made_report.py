@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -19,8 +20,10 @@ from latentc.validation.limits import Limits, limits_from_recipe
 from latentc.validation.picture_metrics import psnr_db, ssim
 from latentc.validation.prompts import read_prompts
 from latentc.validation.report import (
+    AllotmentRow,
     BuildFacts,
     Execution,
+    FrontRow,
     LayerRow,
     PictureRow,
     RefusalRow,
@@ -116,6 +119,8 @@ def made_report(
             layers=_layers(),
             refusals=_refusals(),
             trials=_trials(),
+            front=_front(),
+            allotments=_allotments(),
             timings=(
                 Timing("export", 14.2, 4),
                 Timing("calibrate", 21.7, 1),
@@ -219,6 +224,23 @@ def _trials() -> tuple[TrialRow, ...]:
                 TrialRow("unet", name, "quantize-int4", way, error, taken=error == min(nearest, fitted))
             )
     return tuple(rows)
+
+
+def _front() -> tuple[FrontRow, ...]:
+    """From 60 linears in INT4 to as many in INT8; the one that was taken is one of them."""
+    rows = [
+        FrontRow(
+            "unet", 0.2656 + 0.0035 * n, 10 ** -(1.05 + 0.55 * (n / 60) ** 0.6), 60 - n, n, 0, taken=False
+        )
+        for n in range(0, 61, 2)
+    ]
+    return (*rows, replace(rows[7], taken=True))
+
+
+def _allotments() -> tuple[AllotmentRow, ...]:
+    names = [row.layer for row in _layers() if row.pass_name == "quantize-int4"]
+    kinds = ("int8", "int4", "int4+8", "int4")
+    return tuple(AllotmentRow("unet", name, kinds[number % 4]) for number, name in enumerate(names))
 
 
 def _refusals() -> tuple[RefusalRow, ...]:

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from latentc.errors import BundleError
 from latentc.validation.build_facts import PASSES, facts_of_bundle
-from latentc.validation.report import BuildFacts, LayerRow, RefusalRow, TrialRow
+from latentc.validation.report import AllotmentRow, BuildFacts, FrontRow, LayerRow, RefusalRow, TrialRow
 
 
 def written(root: Path, data: object) -> Path:
@@ -39,6 +40,29 @@ def test_reads_losses_and_refusals(tmp_path: Path) -> None:
         (LayerRow("unet", "a", "quantize-int4", 0.1),),
         (RefusalRow("unet", "quantize-int4", "b", "too small"),),
         trials=(TrialRow("unet", "a", "quantize-int4", "gptq", 0.05, taken=True),),
+    )
+
+
+def test_reads_what_bytes_went_to(tmp_path: Path) -> None:
+    point = {"ratio": 0.3, "relative_error": 0.05, "int4_layers": 1, "int8_layers": 2, "float_layers": 0}
+    changes = [{"where": "a.weight", "what": "int4+16"}, {"where": "b.weight", "what": "int8"}]
+    facts = facts_of_bundle(
+        written(
+            tmp_path,
+            {
+                "losses": [],
+                "passes": [
+                    {"text": "canonicalize", "refusals": [], "changes": [{"where": "c", "what": "folded"}]},
+                    {"text": "allocate{max_ratio=0.3}", "refusals": [], "changes": changes},
+                ],
+                "front": [{**point, "taken": False}, {**point, "taken": True}],
+            },
+        )
+    )
+    row = FrontRow("unet", 0.3, 0.05, 1, 2, 0, taken=False)
+    assert facts == BuildFacts(
+        front=(row, replace(row, taken=True)),
+        allotments=(AllotmentRow("unet", "a.weight", "int4+16"), AllotmentRow("unet", "b.weight", "int8")),
     )
 
 

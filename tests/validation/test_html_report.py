@@ -1,5 +1,6 @@
 import builtins
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from latentc.recipes.family import FLUX
 from latentc.validation.finding import Finding
 from latentc.validation.html_report import report_to_html
 from latentc.validation.metric import Direction
-from latentc.validation.report import Execution, Report
+from latentc.validation.report import BuildFacts, Execution, Report
 
 VOID = {"meta", "link", "img", "br", "hr", "circle", "path", "input"}
 
@@ -117,6 +118,28 @@ def test_what_users_wrote_is_text(tmp_path: Path) -> None:
     assert not any(tag in ("script", "b", "img") for tag, _ in page.tags)
     assert "Simulated only" in page.text
     assert "Ran here instead" in page.text
+
+
+def test_where_the_bytes_went(page: Page) -> None:
+    assert "Taken, of 60 linears: 46 in INT4 and 14 in INT8; 0.315 of their bytes in fp16." in page.text
+    (label,) = (
+        str(attributes["aria-label"])
+        for tag, attributes in page.tags
+        if tag == "div" and str(attributes.get("aria-label")).startswith("Foretold signal to noise")
+    )
+    foretold, measured = re.findall(r"([0-9.]+) dB (?:foretold|measured)\.", label)
+    assert page.text.count(f"{foretold} dB foretold") == 1  # in the plot; the label is no text of the page
+    assert f"{measured} dB measured" in page.text
+    assert "INT4 + rank 8" in page.text
+
+
+def test_a_given_plan_has_a_table_and_no_front(tmp_path: Path) -> None:
+    report = made_report(tmp_path, 1)
+    text = report_to_html(replace(report, build=replace(report.build, front=())), tmp_path)
+    assert "What each linear got, as the recipe gave it." in Page(text).text
+    assert "dB foretold" not in text
+    without = report_to_html(replace(report, build=BuildFacts()), tmp_path)
+    assert "Where the bytes went" not in Page(without).text
 
 
 def test_an_empty_report_is_a_page_that_failed(tmp_path: Path) -> None:

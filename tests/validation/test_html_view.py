@@ -19,10 +19,11 @@ def test_worst_pictures_first_and_none_lost(tmp_path: Path) -> None:
 
 def test_nothing_but_a_name_is_a_page_too(tmp_path: Path) -> None:
     view = view_of_report(Report("r", "onnx", "flux", Execution(()), ()), tmp_path)
-    assert (view.pairs, view.strip, view.chart, view.layers, view.sizes, view.cards) == (
+    assert (view.pairs, view.strip, view.chart, view.bytes, view.layers, view.sizes, view.cards) == (
         (),
         None,
         None,
+        (),
         (),
         (),
         (),

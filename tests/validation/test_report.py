@@ -1,8 +1,10 @@
 import math
 
+import pytest
+
 from latentc.validation.finding import Finding
 from latentc.validation.metric import Direction
-from latentc.validation.report import Execution, Report
+from latentc.validation.report import Execution, FrontRow, Report
 
 
 def report(*findings: Finding) -> Report:
@@ -40,3 +42,11 @@ def test_a_value_that_is_no_number_fails_without_a_limit() -> None:
     bad = report(finding(20, 18), finding(math.nan, None))
     assert not bad.passed
     assert bad.verdict() == "failed: 0 of 1 limits broken, 1 other value is no number"
+
+
+@pytest.mark.parametrize(
+    ("relative_error", "sqnr_db"),
+    [(0.1, 20.0), (1.0, 0.0), (0.0, None), (math.nan, None), (math.inf, None), (-1.0, None)],
+)
+def test_foretold_decibels(relative_error: float, sqnr_db: float | None) -> None:
+    assert FrontRow("unet", 0.3, relative_error, 1, 0, 0, taken=True).sqnr_db == sqnr_db

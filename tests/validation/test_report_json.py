@@ -11,7 +11,17 @@ from tests.validation.made_report import made_report
 from latentc.errors import BundleError
 from latentc.validation.finding import Finding
 from latentc.validation.metric import Direction
-from latentc.validation.report import BuildFacts, Execution, LayerRow, RefusalRow, Report, Timing, TrialRow
+from latentc.validation.report import (
+    AllotmentRow,
+    BuildFacts,
+    Execution,
+    FrontRow,
+    LayerRow,
+    RefusalRow,
+    Report,
+    Timing,
+    TrialRow,
+)
 from latentc.validation.report_json import (
     build_facts_from_json,
     build_facts_to_json,
@@ -67,10 +77,23 @@ def test_a_layer_that_came_out_nan_stays_nan() -> None:
         (RefusalRow("unet", "quantize-int4", "conv_in", "too small"),),
         (Timing("export", 2.0, 3),),
         (TrialRow("unet", "to_q.weight", "quantize-int4", "gptq", 0.1, taken=True),),
+        (FrontRow("unet", 0.3, 0.05, 3, 1, 0, taken=True),),
+        (AllotmentRow("unet", "to_q.weight", "int4+8"),),
     )
     back = build_facts_from_json(build_facts_to_json(facts))
     assert math.isnan(back.layers[0].relative_error)
     assert replace(back, layers=()) == replace(facts, layers=())
+
+
+def test_a_report_from_before_bytes_were_shared_out(tmp_path: Path) -> None:
+    report = made_report(tmp_path, 1)
+    data = json.loads(report_to_json(report))
+    for name in ("trials", "front", "allotments"):
+        del data["build"][name]
+    (tmp_path / "report.json").write_text(json.dumps(data), encoding="utf-8")
+    assert read_report(tmp_path / "report.json") == replace(
+        report, build=replace(report.build, trials=(), front=(), allotments=())
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Leading subspace: the largest directions of a weight under one scale of its rows after the other.
+"""Scaled subspace: the largest directions of a weight under one scale of its rows after the other.
 
 Subspace iteration, begun where the last scale left off. Of a weight that is wider than high only W Wᵀ is
 needed, and that once for all scales: S W Wᵀ S is that of S W. As exact as comparing scales needs it.
@@ -17,7 +17,7 @@ _ROUNDS = 5
 """Enough for smooth to find the best of its scales among the first 6 in all layers of shapes-flux."""
 
 
-class LeadingSubspace:
+class ScaledSubspace:
     """Follows the ``rank`` largest directions of ``weight`` [K, N] times scales."""
 
     def __init__(self, weight: Floats, rank: int) -> None:

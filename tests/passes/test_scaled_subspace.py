@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latentc.passes.leading_subspace import LeadingSubspace
+from latentc.passes.scaled_subspace import ScaledSubspace
 
 RANK = 8
 
@@ -15,7 +15,7 @@ def test_it_keeps_nearly_what_the_best_of_its_rank_keeps(K: int, N: int, seed: i
     generator = np.random.default_rng(seed)
     weight = generator.standard_t(5, (K, N)).astype(np.float32)
     peaks = np.exp(generator.standard_normal(K)).astype(np.float32)
-    subspace = LeadingSubspace(weight, min(RANK, K, N))
+    subspace = ScaledSubspace(weight, min(RANK, K, N))
     for power in (0.0, 0.05, 0.1, 0.15):
         scale = peaks**power
         scaled = weight * scale[:, None]
@@ -31,5 +31,5 @@ def test_it_keeps_nearly_what_the_best_of_its_rank_keeps(K: int, N: int, seed: i
 def test_it_begins_the_same_way_each_time(seed: int) -> None:
     weight = np.random.default_rng(seed).standard_normal((64, 80), dtype=np.float32)
     scale = np.ones(64, np.float32)
-    one, two = (LeadingSubspace(weight, RANK).factors(weight, scale) for _ in range(2))
+    one, two = (ScaledSubspace(weight, RANK).factors(weight, scale) for _ in range(2))
     assert [part.tobytes() for part in one] == [part.tobytes() for part in two]

@@ -1,0 +1,48 @@
+"""Branch nodes: the nodes that a side path of a linear is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from latentc.passes.weights import BRANCH_OF, bias_add, name_of
+
+
+def dequantized(graph: ir.Graph, before: ir.Node, codes: ir.Value, steps: ir.Value) -> ir.Value:
+    """``codes`` [K, N] times float16 ``steps``, one for each column or one for all, as a float32 value.
+
+    Its nodes are put in front of ``before`` and named after the codes.
+    """
+    cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
+    dequantize = ir.node("DequantizeLinear", [codes, cast.outputs[0]], attributes={"axis": 1})
+    for node, value in ((cast, steps), (dequantize, codes)):
+        node.name = node.outputs[0].name = f"{name_of(value)}.float32"
+        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, value.shape
+    graph.insert_before(before, [cast, dequantize])
+    return dequantize.outputs[0]
+
+
+def add_beside(graph: ir.Graph, node: ir.Node, products: Sequence[tuple[ir.Node, str]], weight: str) -> None:
+    """Add what the last of ``products`` gives to the linear ``node``, after its bias, which runtimes fuse.
+
+    Args:
+        graph: holds ``node``.
+        node: the MatMul of a linear.
+        products: MatMuls in order, each with the ending of its name.
+        weight: the name of the linear's weight.
+    """
+    last = bias_add(node) or node
+    output = last.outputs[0]
+    stem = name_of(output)
+    for product, ending in products:
+        product.name = product.outputs[0].name = f"{stem}.{ending}"
+        product.outputs[0].dtype = ir.DataType.FLOAT
+        product.metadata_props[BRANCH_OF] = weight
+    add = ir.node("Add", [output, products[-1][0].outputs[0]])
+    add.name = f"{stem}.with_branch"
+    add.outputs[0].type, add.outputs[0].shape = output.type, output.shape
+    output.replace_all_uses_with(add.outputs[0], replace_graph_outputs=True)
+    add.replace_input_with(0, output)
+    add.outputs[0].name, output.name = stem, f"{stem}.without_branch"
+    graph.insert_after(last, [*(product for product, _ in products), add])
