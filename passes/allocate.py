@@ -36,6 +36,7 @@ from latentc.passes.subspace import subspace_bytes
 from latentc.passes.weight_bytes import weigh
 from latentc.passes.weights import SPLIT_RANK, Linear, matches, read_floats
 
+_INT4 = Precision.INT4
 _SMALLEST_RANK = 4
 _SMALLEST_SUBSPACE = 4
 
@@ -45,7 +46,7 @@ class Allocate(Pass):
     """Choose bits and rank of every linear under one budget of bytes, by what the final latents lose."""
 
     name: ClassVar[str] = "allocate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     preserves: ClassVar[bool] = True
 
     max_ratio: float = field(
@@ -199,14 +200,21 @@ class Allocate(Pass):
     def _ways_of_input(self, shared: SharedInput, record: _Record) -> Iterator[Way[Mapping[str, Allotment]]]:
         """Allotments of all linears that read one input: with each subspace, the front of its linears."""
         K = shared.linears[0].shape[0]
-        for subspace in (0, *self._subspaces(shared)):
-            layers = {linear.name: list(self._ways(linear, subspace, record)) for linear in shared.linears}
+        subspaces = (0, *self._subspaces(shared))
+        offered = {linear.name: list(self._ways(linear, subspaces, record)) for linear in shared.linears}
+        for subspace in subspaces:
+            layers = {
+                name: [
+                    way for way in ways if way.kind.precision is not _INT4 or way.kind.subspace == subspace
+                ]
+                for name, ways in offered.items()
+            }
             own_bytes = subspace_bytes(K, subspace) if subspace else 0
             for mix in front(layers):
                 kinds = {name: way.kind for name, way in mix.ways.items()}
                 yield Way(kinds, mix.size_bytes + own_bytes, mix.loss)
 
-    def _ways(self, linear: Linear, subspace: int, record: _Record) -> Iterator[Way[Allotment]]:
+    def _ways(self, linear: Linear, subspaces: tuple[int, ...], record: _Record) -> Iterator[Way[Allotment]]:
         """Every allotment of ``linear`` that is worth a look, with its bytes and its loss in the end."""
         source = linear.weight.const_value
         weight = read_floats(source) if source is not None else np.full(linear.shape, np.nan, np.float32)
@@ -218,11 +226,12 @@ class Allocate(Pass):
                 "its sensitivity was not measured",
                 f'build the sensitivity step again, or leave the weight alone with skip=["{linear.name}"]',
             )
-        loss = StoredLoss(self.group, self.branch, self.rounding)
         rows = record.rows[linear.name]
         moments = rows.fit.T @ rows.fit / np.float32(len(rows.fit))
-        for allotment in self._candidates(*linear.shape, subspace):
-            error = loss.of(weight, allotment, moments, rows.held_out, self._bits(linear))
+        bits = self._bits(linear)
+        loss = StoredLoss(self.group, self.branch, self.rounding, weight, moments, rows.held_out, bits)
+        for allotment in self._candidates(*linear.shape, subspaces):
+            error = loss.of(allotment)
             size = allotment.weight_bytes(*linear.shape, self.group, self.branch)
             yield Way(allotment, size, record.gains[linear.name] * error**2)
 
@@ -238,7 +247,7 @@ class Allocate(Pass):
                 yield rank
                 rank *= 2
 
-    def _candidates(self, K: int, N: int, subspace: int) -> Iterator[Allotment]:
+    def _candidates(self, K: int, N: int, subspaces: tuple[int, ...]) -> Iterator[Allotment]:
         if "float" in self.precisions:
             yield Allotment(Precision.FLOAT)
         int8 = Allotment(Precision.INT8)
@@ -246,10 +255,11 @@ class Allocate(Pass):
             yield int8
         if "int4" not in self.precisions:
             return
-        yield Allotment(Precision.INT4, 0, subspace)
+        for subspace in subspaces:  # beside one a branch gains little
+            yield Allotment(_INT4, 0, subspace)
         rank = _SMALLEST_RANK
-        while rank <= min(self.largest_rank, K, N) and not subspace:  # beside it a branch gains little
-            split = Allotment(Precision.INT4, rank)
+        while rank <= min(self.largest_rank, K, N):
+            split = Allotment(_INT4, rank)
             size = split.weight_bytes(K, N, self.group, self.branch)
             if "int8" in self.precisions and size >= int8.weight_bytes(K, N, self.group, self.branch):
                 return

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeVar
 
 import onnx_ir as ir
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
 from latentc.errors import PassError
 from latentc.passes.attention import Attention, Scores, Values, find_attentions
 from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import is_record_held_out, read_samples
 from latentc.passes.feed_forward import feed_forward_linears
+from latentc.passes.front import best_within
 from latentc.passes.head_factors import score_factors, value_factors
 from latentc.passes.head_moments import recorded_moments, tempered, weight_moments
 from latentc.passes.head_places import (
@@ -42,8 +42,8 @@ from latentc.passes.head_places import (
 )
 from latentc.passes.int4_layers import require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
+from latentc.passes.one_thread import one_thread
 from latentc.passes.options import limits
-from latentc.passes.rank_budget import Rung, climb
 from latentc.passes.score_effect import Narrowed, score_effects
 from latentc.passes.two_factors import Factorable
 from latentc.passes.weights import Array, Floats, matches
@@ -99,21 +99,22 @@ class CompressHeads(Pass):
         linears = list(self._linears(graph, refusals)) if self.feed_forward else []
         for node in [*(part.node for part in _parts(attentions)), *(linear.product for linear in linears)]:
             node.metadata_props[COMPRESSED] = self.name
-        with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
+        with one_thread():
             places = self._head_places(model, attentions, context) if self.joint else []
             alone = [] if self.joint else [one for part in _parts(attentions) for one in factorables(part)]
             places += self._factor_places(model, [*alone, *linears], context, refusals)
-            rungs = self._chosen(places)
+            widths = self._chosen(places)
             changes: dict[str, list[str]] = {}
-            for place, rung in zip(places, rungs, strict=True):
-                if rung.width == place.full:
+            for place in places:
+                width = widths[place.name]
+                if width == place.full:
                     refusals.append(
                         Refusal(place.where, f"{place.part} stays {place.full}: elsewhere less is lost")
                     )
                     continue
-                context.ledger.record(LayerLoss(place.layer, self.name, place.error(rung.width)))
-                place.narrow(rung.width)
-                changes.setdefault(place.where, []).append(f"{place.part} {place.full} to {rung.width}")
+                context.ledger.record(LayerLoss(place.layer, self.name, place.error(width)))
+                place.narrow(width)
+                changes.setdefault(place.where, []).append(f"{place.part} {place.full} to {width}")
         return PassResult(
             model,
             tuple(Change(where, ", ".join(words)) for where, words in changes.items()),
@@ -226,19 +227,19 @@ class CompressHeads(Pass):
                 places.append(place)
         return places
 
-    def _chosen(self, places: Sequence[Place]) -> tuple[Rung, ...]:
-        """A width for each of ``places``."""
-        ladders = [place.ladder for place in places]
-        whole = sum(ladder.rungs[-1].parameters for ladder in ladders)
-        try:
-            return climb(ladders, int(self.keep * whole))
-        except ValueError as error:
-            least = sum(ladder.rungs[0].parameters for ladder in ladders) / whole
+    def _chosen(self, places: Sequence[Place]) -> dict[str, int]:
+        """A width for each of ``places``, by its name."""
+        ways = {place.name: place.ways for place in places}
+        whole = sum(place.ways[-1].size_bytes for place in places)
+        mix = best_within(ways, int(self.keep * whole))
+        if mix is None:
+            least = sum(place.ways[0].size_bytes for place in places) / whole
             raise PassError(
                 f"{self.name}.keep",
                 f"is {self.keep}, and heads of {self.multiple} take {least:.3f} of the parameters",
                 f"raise keep to {least + 0.001:.3f}, or lower multiple",
-            ) from error
+            )
+        return {name: way.kind for name, way in mix.ways.items()}
 
 
 def _parts(attentions: Sequence[Attention]) -> list[Scores | Values]:

@@ -2,17 +2,21 @@
 
 Losses of layers add up, so the whole is best where every layer buys its next improvement at the same price:
 the ways of a layer that lie on the lower hull of loss over bytes, bought in the order of what a byte brings
-(Lagrange; Shoham and Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers).
+(Lagrange; Shoham and Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers). A layer here
+is whatever has a size to choose: a linear its bits, the heads of an attention their width.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Generic, TypeVar
 
 Kind = TypeVar("Kind")
+_STRAIGHT = 1e-9
+"""Relative difference of two gains that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,31 @@ def best_within(layers: Mapping[str, Sequence[Way[Kind]]], budget_bytes: int) ->
 
 
 def lower_hull(ways: Sequence[Way[Kind]]) -> list[Way[Kind]]:
-    """Those of ``ways`` that are the best for some price of a byte, the smallest first."""
+    """Those of ``ways`` that are the best for some price of a byte, the smallest first.
+
+    A way on the line between its neighbours, rounding of the losses aside, stays: with small steps less of a
+    budget is left over.
+    """
     hull: list[Way[Kind]] = []
     for way in sorted(ways, key=lambda one: (one.size_bytes, one.loss)):
         if hull and way.loss >= hull[-1].loss:
             continue
-        while len(hull) > 1 and _gain(hull[-2], way) >= _gain(hull[-2], hull[-1]):
+        while len(hull) > 1 and _gain(hull[-2], hull[-1]) * (1 + _STRAIGHT) < _gain(hull[-1], way):
             hull.pop()
-        if hull and hull[-1].size_bytes == way.size_bytes:
-            continue
         hull.append(way)
     return hull
 
 
 def _upgrades(hulls: Mapping[str, list[Way[Kind]]]) -> Iterator[tuple[float, int, str, Way[Kind]]]:
-    """Every step along a hull: what a byte of it brings, its number, the layer, the way it leads to."""
+    """Every step along a hull: what a byte of it brings, its number, the layer, the way it leads to.
+
+    What a byte brings never rises along a hull, by rounding neither: a step is never bought before the last.
+    """
     for name, hull in hulls.items():
+        gain = math.inf
         for number, (before, after) in enumerate(pairwise(hull)):
-            yield _gain(before, after), number, name, after
+            gain = min(gain, _gain(before, after))
+            yield gain, number, name, after
 
 
 def _gain(before: Way[Kind], after: Way[Kind]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.passes.attention import Projection, Reader, Scores, Values
+from latentc.passes.front import Way
 from latentc.passes.head_factors import (
     ScoreMoments,
     ValueMoments,
@@ -20,9 +21,10 @@ from latentc.passes.head_factors import (
 )
 from latentc.passes.moments import Moments
 from latentc.passes.narrow_heads import narrow_scores, narrow_values
-from latentc.passes.rank_budget import Ladder, Rung
 from latentc.passes.two_factors import Factorable, most_rank, output_basis, put_factors, rank_losses
 from latentc.passes.weights import Floats, Linear, constant, read_floats, shape_of
+
+_FLOAT_BYTES = 4  # weights are float32 until a later pass stores them otherwise
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Place:
         where: the attention's name, or the weight's.
         layer: the weight that its loss is reported for.
         part: ``qk``, ``vo`` or ``rank``.
-        ladder: the widths offered; the last is that of the graph as it is, and loses nothing.
+        ways: the widths offered, in bytes of float32; the last is as it is, and loses nothing.
         error: ‖rewritten - original‖ / ‖original‖ on held-out inputs, for a width.
         narrow: rewrites the graph to a width below the last.
     """
@@ -41,14 +43,19 @@ class Place:
     where: str
     layer: str
     part: str
-    ladder: Ladder
+    ways: tuple[Way[int], ...]
     error: Callable[[int], float]
     narrow: Callable[[int], None]
 
     @property
+    def name(self) -> str:
+        """No other place of the graph has it."""
+        return f"{self.where}: {self.part}"
+
+    @property
     def full(self) -> int:
         """The width as it is."""
-        return self.ladder.rungs[-1].width
+        return self.ways[-1].kind
 
 
 def widths_of(full: int, multiple: int) -> list[int]:
@@ -88,7 +95,7 @@ def score_place(
         where,
         scores.queries.name,
         "qk",
-        _ladder(where, widths, losses, inputs * scores.heads[0]),
+        _ways(widths, losses, inputs * scores.heads[0]),
         lambda width: float(np.sqrt(by_width[width])),
         lambda width: narrow_scores(graph, scores, queries[:, :, :width], keys[:, :, :width]),
     )
@@ -131,7 +138,7 @@ def value_place(
         where,
         values.sources[0].name,
         "vo",
-        _ladder(where, widths, losses, sides * values.heads[0]),
+        _ways(widths, losses, sides * values.heads[0]),
         error,
         lambda width: narrow_values(graph, values, fit, directions[:, :, :width]),
     )
@@ -148,12 +155,12 @@ def factor_place(
     weight = place.values()
     fit, held_out = (None, None) if moments is None else (moments.fit[:K, :K], moments.held_out[:K, :K])
     losses = rank_losses(weight, output_basis(weight, fit), held_out)
-    rungs = [Rung(rank, rank * (K + N), float(losses[rank])) for rank in ranks]
+    ways = [Way(rank, _FLOAT_BYTES * rank * (K + N), float(losses[rank])) for rank in ranks]
     return Place(
         place.name,
         place.name,
         "rank",
-        Ladder(place.name, (*rungs, Rung(min(K, N), K * N, 0.0))),
+        (*ways, Way(min(K, N), _FLOAT_BYTES * K * N, 0.0)),
         lambda rank: float(np.sqrt(losses[rank])),
         lambda rank: put_factors(graph, place, rank, fit, pass_name),
     )
@@ -188,15 +195,12 @@ def _of_reader(reader: Reader, channels: int) -> Factorable:
     return Factorable(reader.weight, reader.product, concat or reader.product, (channels, _columns(reader)))
 
 
-def _ladder(name: str, widths: Sequence[int], losses: Sequence[float], parameters: int) -> Ladder:
+def _ways(widths: Sequence[int], losses: Sequence[float], parameters: int) -> tuple[Way[int], ...]:
     """``parameters`` for each channel of a head; the full width loses nothing."""
     whole = widths[-1]
-    return Ladder(
-        name,
-        tuple(
-            Rung(width, width * parameters, 0.0 if width == whole else loss)
-            for width, loss in zip(widths, losses, strict=True)
-        ),
+    return tuple(
+        Way(width, _FLOAT_BYTES * width * parameters, 0.0 if width == whole else loss)
+        for width, loss in zip(widths, losses, strict=True)
     )
 
 

@@ -14,9 +14,10 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
+from latentc.passes.gptq import row_factor
 from latentc.passes.moments import output_norm
+from latentc.passes.one_thread import one_thread
 from latentc.passes.rounding import Rounding, rounded_weight
 from latentc.passes.weights import Floats
 from latentc.recipes.choice import Choice
@@ -55,11 +56,20 @@ class Branch:
 
     def product(self) -> Floats:
         """Multiply right by left with the stored values, [K, N] float32."""
+        right, left = self._factors()
+        return np.asarray(right @ left, dtype=np.float32)
+
+    def outputs(self, rows: Floats) -> Floats:
+        """What the branch gives for ``rows`` [M, K]: [M, N], by two thin products."""
+        right, left = self._factors()
+        return np.asarray((rows @ right) @ left, dtype=np.float32)
+
+    def _factors(self) -> tuple[Floats, Floats]:
         right, left = self.right.astype(np.float32), self.left.astype(np.float32)
         if self.right_steps.size:
             right = right * self.right_steps.astype(np.float32)
             left = left * self.left_step.astype(np.float32)
-        return np.asarray(right @ left, dtype=np.float32)
+        return right, left
 
 
 def branch_bytes(K: int, N: int, rank: int, branch: BranchType) -> int:
@@ -99,11 +109,12 @@ def low_rank_branch(
             linear's output, without it that of the weight.
         rounding: of the INT4 quantization to come; GPTQ needs moments.
     """
-    with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
+    with one_thread():
         damped = _damped(moments)
+        rows = None if moments is None or rounding is not Rounding.GPTQ else row_factor(moments)
 
         def hold(way: Rounding, rest: Floats) -> Floats:
-            return rounded_weight(rest, group, way, moments).floats()
+            return rounded_weight(rest, group, way, rows).floats()
 
         def lost(found: Branch) -> float:
             rest = weight - found.product()

@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal, Trial
+from latentc.passes.gptq import row_factor
 from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
 from latentc.passes.int4_weight import Int4Weight, int4_weight
 from latentc.passes.layer_inputs import moments_of
@@ -43,7 +44,7 @@ class QuantizeInt4(Pass):
     """Quantize the weights of linears to symmetric INT4 through NNCF; activations stay as they are."""
 
     name: ClassVar[str] = "quantize-int4"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     preserves: ClassVar[bool] = False
 
     group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
@@ -137,7 +138,7 @@ class QuantizeInt4(Pass):
         quantized = int4_weight(weight, self.group)
         if moments is not None:
             fitted = (
-                gptq_weight(weight, quantized.steps, moments.fit)
+                gptq_weight(weight, quantized.steps, row_factor(moments.fit))
                 if rows is None
                 else scale_estimated_weight(weight, self.group, rows)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latentc.errors import PassError
-from latentc.passes.gptq import gptq_codes
+from latentc.passes.gptq import RowFactor, gptq_codes
 from latentc.passes.int4_weight import SMALLEST_STEP, Int4Weight, int4_weight
 from latentc.passes.nncf_bridge import estimated_int4_steps, int4_codes
 from latentc.passes.weights import Floats
@@ -20,26 +20,26 @@ class Rounding(Choice):
     SCALE_ESTIMATION = "scale-estimation"
 
 
-def rounded_weight(weight: Floats, group: int, rounding: Rounding, moments: Floats | None) -> Int4Weight:
+def rounded_weight(weight: Floats, group: int, rounding: Rounding, rows: RowFactor | None) -> Int4Weight:
     """``weight`` [K, N] in INT4 with a step for each ``group`` along K.
 
     Raises:
-        PassError: GPTQ without ``moments`` [K, K] of what the weight is multiplied with; or a rounding that
-            looks at rows.
+        PassError: GPTQ without ``rows`` of what the weight is multiplied with; or a rounding that looks at
+            rows one by one.
     """
     nearest = int4_weight(weight, group)
     if rounding is Rounding.NEAREST:
         return nearest
     if rounding is Rounding.SCALE_ESTIMATION:
         raise PassError("rounding", "scale-estimation is of quantize-int4 alone", "write gptq or nearest")
-    if moments is None:
+    if rows is None:
         raise PassError("gptq", "needs recorded inputs, and there are none", "set calibrated=true")
-    return gptq_weight(weight, nearest.steps, moments)
+    return gptq_weight(weight, nearest.steps, rows)
 
 
-def gptq_weight(weight: Floats, steps: Floats, moments: Floats) -> Int4Weight:
-    """``weight`` [K, N] in INT4 with GPTQ's codes for ``steps`` [K / group, N] and ``moments`` [K, K]."""
-    return Int4Weight(gptq_codes(weight, steps, moments), steps)
+def gptq_weight(weight: Floats, steps: Floats, rows: RowFactor) -> Int4Weight:
+    """``weight`` [K, N] in INT4 with GPTQ's codes for ``steps`` [K / group, N] and what it multiplies."""
+    return Int4Weight(gptq_codes(weight, steps, rows), steps)
 
 
 def scale_estimated_weight(weight: Floats, group: int, rows: Floats) -> Int4Weight:

@@ -26,13 +26,17 @@ from latentc.passes.options import limits
 from latentc.passes.shared_inputs import SharedInput
 from latentc.passes.weights import REWRITES_INPUT, Floats, initializer, name_of
 
+_FINALISTS = 6
+"""Scales that are judged in full, of those that were compared roughly. The best was among them in all
+layers of shapes-flux, for activations of 4 and of 8 bits."""
+
 
 @dataclass(frozen=True)
 class Smooth(InputRewrite):
     """Scale the channels of what linears multiply, so that 4 bits hold them better."""
 
     name: ClassVar[str] = "smooth"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     considered: ClassVar[str] = "latentc.smoothed"
 
     grid: int = field(default=20, metadata=limits(1, 100, "steps of a and b between 0 and 1"))
@@ -49,24 +53,26 @@ class Smooth(InputRewrite):
 
     def _best(self, weight: Floats, rows: Rows) -> tuple[tuple[float, float], Floats]:
         """The powers and the scale [K] with the least error on the rows to fit to."""
-        found = [
-            (self._error(weight, rows.fit, scale), powers, scale)
-            for powers, scale in self._candidates(weight, rows.fit)
-        ]
-        _, powers, scale = min(found, key=lambda one: one[0])
-        return powers, scale
+        candidates = list(self._candidates(weight, rows.fit))
+        rough = self.rounding.rough_errors(weight, rows.fit, (scale for _, scale in candidates))
+        order = sorted(zip(rough, range(len(candidates)), strict=True))
+        finalists = [candidates[number] for _, number in order[:_FINALISTS]]
+        exact = rows.fit @ weight
+        errors = [self._error(weight, rows.fit, scale, exact) for _, scale in finalists]
+        return finalists[int(np.argmin(errors))]
 
     def _candidates(self, weight: Floats, rows: Floats) -> Iterator[tuple[tuple[float, float], Floats]]:
+        """Powers and scales, such that each scale is much like the one before."""
         peaks, sizes = np.abs(rows).max(axis=0), np.abs(weight).max(axis=1)
         steps = [index / self.grid for index in range(1, self.grid)]
-        for a, b in [(0.0, 0.0), *((a, 0.0) for a in steps), *((a, 1 - a) for a in steps)]:
+        for a, b in [(0.0, 0.0), *((a, 0.0) for a in steps), *((a, 1 - a) for a in reversed(steps))]:
             with np.errstate(divide="ignore", invalid="ignore"):
                 scale = np.asarray(peaks**a / sizes**b, dtype=np.float32)
             scale[~np.isfinite(scale) | (scale <= 0)] = 1  # a channel that is always zero
             yield (a, b), scale
 
-    def _error(self, weight: Floats, rows: Floats, scale: Floats) -> float:
-        return self.rounding.error(weight * scale[:, None], rows / scale)
+    def _error(self, weight: Floats, rows: Floats, scale: Floats, exact: Floats | None = None) -> float:
+        return self.rounding.error(weight * scale[:, None], rows / scale, exact)
 
 
 def _scale(graph: ir.Graph, shared: SharedInput, scale: Floats) -> None:

@@ -52,7 +52,7 @@ class SplitLowRank(Pass):
     """Split each linear that quantize-int4 will take into a low-rank branch and a rest."""
 
     name: ClassVar[str] = "split-low-rank"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     preserves: ClassVar[bool] = True
 
     rank: int = field(default=32, metadata=limits(1, 4096, "largest rank of a branch"))

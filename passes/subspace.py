@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
 
+from latentc.passes.one_thread import one_thread
 from latentc.passes.weights import Floats
 
 KEPT_APART = np.float32(15 / 16)
@@ -56,7 +56,7 @@ class WeightSplit:
 
 def leading_subspace(moments: Floats, rank: int) -> Subspace:
     """The ``rank`` leading eigenvectors of ``moments`` [K, K]; the largest entry of each is positive."""
-    with threadpool_limits(limits=1, user_api="blas"):  # the same bytes on any number of cores
+    with one_thread():
         vectors = np.linalg.eigh(moments.astype(np.float64))[1][:, ::-1][:, :rank]
     peaks = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
     vectors = vectors * np.where(peaks < 0, -1, 1)
@@ -67,7 +67,7 @@ def leading_subspace(moments: Floats, rank: int) -> Subspace:
 
 def split_along(weight: Floats, subspace: Subspace) -> WeightSplit:
     """Split ``weight`` [K, N] so that the equation above holds for what is stored."""
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_thread():
         P = subspace.directions.astype(np.float64)
         wide = weight.astype(np.float64)
         along = P.T @ wide

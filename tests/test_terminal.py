@@ -58,6 +58,23 @@ def test_one_redrawn_line_on_a_terminal_fits_it(monkeypatch: pytest.MonkeyPatch)
     assert done == "[3/9] transform/unet: done in 2.0 s\n"
 
 
+def test_a_step_slower_than_the_last_run_is_estimated_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    stream = Terminal()
+    lines = ProgressLines(stream)
+    lines.started("transform/unet", 1, 2, "not built yet", 10.0)
+    now_s = 108.0
+    lines.progressed(0.02, "begun")
+    assert stream.getvalue().endswith("   2% begun, about 2.0 s left")
+    now_s = 110.0
+    lines.progressed(0.02, "begun")
+    assert stream.getvalue().endswith("   2% begun")
+    now_s = 140.0
+    lines.progressed(0.25, "a quarter")
+    assert stream.getvalue().endswith("  25% a quarter, about 2 min 00 s left in this step")
+
+
 def test_time_left_in_a_step_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now_s)

@@ -121,10 +121,10 @@ class ProgressLines:
         self.stream.flush()
 
     def _time_left(self, fraction: float) -> str:
-        """An estimate of what is left: of the whole run when it ran before, else of this step."""
+        """An estimate of what is left: of the run while it is no slower than the last, else of this step."""
         spent_s = time.monotonic() - self._began_s
-        if self._left_s is not None:
-            return f", about {duration_text(max(self._left_s - spent_s, 0.0))} left"
+        if self._left_s is not None and spent_s < self._left_s:
+            return f", about {duration_text(self._left_s - spent_s)} left"
         if 0.05 < fraction < 1:
             return f", about {duration_text(spent_s / fraction - spent_s)} left in this step"
         return ""

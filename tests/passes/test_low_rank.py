@@ -37,6 +37,15 @@ def test_int8_is_nearly_as_good_as_float16_at_half_the_bytes() -> None:
     assert branch_bytes(128, 128, 8, BranchType.INT8) < 0.51 * branch_bytes(128, 128, 8, BranchType.FLOAT16)
 
 
+@pytest.mark.parametrize("stored", BranchType)
+def test_outputs_are_those_of_the_product(stored: BranchType) -> None:
+    branch = low_rank_branch(drawn(128, 96, 9), 6, stored, 64, 0)
+    rows = drawn(20, 128, 10)
+    wanted = rows.astype(np.float64) @ branch.product()
+    # float32 sums of 128 and of 6 products
+    np.testing.assert_allclose(branch.outputs(rows), wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 def int4_error(weight: Floats, branch: Branch) -> float:
     rest = weight - branch.product()
     return float(np.linalg.norm(int4_weight(rest, 64).floats() - rest))

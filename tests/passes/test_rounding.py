@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latentc.errors import PassError
-from latentc.passes.gptq import gptq_codes
+from latentc.passes.gptq import gptq_codes, row_factor
 from latentc.passes.int4_weight import int4_weight
 from latentc.passes.low_rank import BranchType, low_rank_branch
 from latentc.passes.moments import output_norm
@@ -26,10 +26,10 @@ def made(seed: int) -> tuple[Floats, Floats]:
 def test_each_way_is_its_own_file(seed: int) -> None:
     weight, moments = made(seed)
     nearest = int4_weight(weight, 64)
-    np.testing.assert_array_equal(rounded_weight(weight, 64, Rounding.NEAREST, moments).codes, nearest.codes)
-    fitted = rounded_weight(weight, 64, Rounding.GPTQ, moments)
+    np.testing.assert_array_equal(rounded_weight(weight, 64, Rounding.NEAREST, None).codes, nearest.codes)
+    fitted = rounded_weight(weight, 64, Rounding.GPTQ, row_factor(moments))
     np.testing.assert_array_equal(fitted.steps, nearest.steps)
-    np.testing.assert_array_equal(fitted.codes, gptq_codes(weight, nearest.steps, moments))
+    np.testing.assert_array_equal(fitted.codes, gptq_codes(weight, nearest.steps, row_factor(moments)))
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -39,7 +39,7 @@ def test_a_branch_that_knows_of_gptq_leaves_it_no_more_to_lose(seed: int, number
     for rounding in (Rounding.NEAREST, Rounding.GPTQ):
         branch = low_rank_branch(weight, 16, BranchType.INT8, 64, 12, moments, rounding).product()
         rest = weight - branch
-        held = rounded_weight(rest, 64, Rounding.GPTQ, moments).floats()
+        held = rounded_weight(rest, 64, Rounding.GPTQ, row_factor(moments)).floats()
         errors[rounding] = output_norm(rest - held, moments)
     assert errors[Rounding.GPTQ] <= 1.01 * errors[Rounding.NEAREST]  # chosen on damped moments
 
@@ -70,7 +70,7 @@ def test_scale_estimation_weighs_channels_by_what_they_bring(seed: int) -> None:
 def test_scale_estimation_is_of_quantize_int4_alone(seed: int) -> None:
     weight, moments = made(seed)
     with pytest.raises(PassError) as caught:
-        rounded_weight(weight, 64, Rounding.SCALE_ESTIMATION, moments)
+        rounded_weight(weight, 64, Rounding.SCALE_ESTIMATION, row_factor(moments))
     assert str(caught.value) == (
         "rounding: scale-estimation is of quantize-int4 alone\nfix: write gptq or nearest"
     )

@@ -49,7 +49,7 @@ def test_what_is_foretold_comes(text: str, bits: int, tmp_path: Path, seed: int)
     weight = model.graph.initializers["w"].const_value
     assert weight is not None
     fit = np.concatenate([rows[0], rows[1]])
-    foretold = StoredLoss(64, BranchType.INT8, Rounding.NEAREST).of(
-        weight.numpy(), allotment_from_text(text, "w"), fit.T @ fit / np.float32(400), rows[3], bits
-    )
+    moments = fit.T @ fit / np.float32(400)
+    loss = StoredLoss(64, BranchType.INT8, Rounding.NEAREST, weight.numpy(), moments, rows[3], bits)
+    foretold = loss.of(allotment_from_text(text, "w"))
     assert came == pytest.approx(foretold, rel=0.05, abs=1e-6)
