@@ -91,7 +91,7 @@ def freeze(
             tried.append(Evaluation(ratio, not shortfalls, tuple(shortfalls)))
         if not evaluations or tried[-1].passed:
             return Frozen(_with(loaded, component, place, {"plan": [*_planned(passes)]}), tuple(tried))
-        larger = _larger_budget(passes["front"], ratio, missing_db)
+        larger = larger_budget(passes["front"], ratio, missing_db)
         if larger is None or len(tried) == evaluations:
             more = "allow more --evaluations, or " if larger is not None else ""
             raise GateFailed(
@@ -193,7 +193,7 @@ def _planned(passes: Mapping[str, list[dict[str, object]]]) -> list[str]:
     return [f"{change['where']}={change['what']}" for change in changes] if isinstance(changes, list) else []
 
 
-def _larger_budget(front: list[dict[str, object]], ratio: float, missing_db: float) -> float | None:
+def larger_budget(front: list[dict[str, object]], ratio: float, missing_db: float) -> float | None:
     """The smallest budget on the front that should be better by ``missing_db``; None when there is no larger.
 
     Past the front's foretold end its largest budget is the last to be tried.
