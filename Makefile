@@ -55,6 +55,7 @@ bench-split: .venv/dev  ## low-rank split + INT4 against plain INT4, both famili
 
 bench-passes: .venv/dev  ## seconds of each pass for a million weights, on layers of FLUX.1's size (15 minutes)
 	$(BIN)/python -m tests.bench.pass_speed
+	$(BIN)/python -m tests.bench.split_accuracy
 
 .latentc/bench-fidelity/venv/made: tests/bench/fidelity/peer_modelopt.txt
 	$(PYTHON) -m venv $(@D)
