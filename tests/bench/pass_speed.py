@@ -168,7 +168,8 @@ def measured(case: Case) -> Took:
             began = time.perf_counter(), time.process_time()
             write_model(step(model, fresh).model, folder / "after")
             found.append(Took(time.perf_counter() - began[0], time.process_time() - began[1]))
-    sys.stderr.write(f"{case.step} on {case.layer}: {found}\n")
+    seen = ", ".join(f"{took.wall_s:.2f} s ({took.processor_s:.2f} s)" for took in found)
+    sys.stderr.write(f"{case.step} on {case.layer}: {seen}\n")
     return Took(
         statistics.median(took.wall_s for took in found),
         statistics.median(took.processor_s for took in found),
