@@ -118,7 +118,7 @@ def test_the_budget_is_raised_until_the_limits_hold(load: Load, tmp_path: Path) 
     store = Store(tmp_path / "store")
     first = freeze(load("validation.limits={unet.sqnr_db: 1}"), (), 3, store, Silent())
     assert [one.passed for one in first.evaluations] == [True]
-    frozen = freeze(load("validation.limits={unet.sqnr_db: 30}"), (), 5, store, Silent())
+    frozen = freeze(load("validation.limits={unet.sqnr_db: 45}"), (), 5, store, Silent())
     assert [one.passed for one in frozen.evaluations] == [False] * (len(frozen.evaluations) - 1) + [True]
     ratios = [one.max_ratio for one in frozen.evaluations]
     assert len(ratios) > 1

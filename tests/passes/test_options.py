@@ -50,6 +50,6 @@ def test_an_unreadable_path_has_no_identity(tmp_path: Path) -> None:
 def test_identity_holds_every_option_and_the_version() -> None:
     assert QuantizeInt4(group=32).identity() == {
         "name": "quantize-int4",
-        "version": 3,
+        "version": 4,
         "options": {"group": 32, "rounding": "nearest", "skip": [], "optional": False},
     }
