@@ -5,7 +5,7 @@ STORE := .latentc/store
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-fidelity bench-aarch64 clean
+.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-fidelity bench-aarch64 clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -52,6 +52,10 @@ bench-kill: .venv/dev  ## 50 builds killed at random moments, started again, com
 
 bench-split: .venv/dev  ## low-rank split + INT4 against plain INT4, both families, 64 prompts (20 minutes)
 	$(BIN)/python tests/bench/split_against_plain.py --store $(STORE)
+
+bench-passes: .venv/dev  ## seconds of each pass for a million weights, on layers of FLUX.1's size (15 minutes)
+	$(BIN)/python -m tests.bench.pass_speed
+	$(BIN)/python -m tests.bench.split_accuracy
 
 .latentc/bench-fidelity/venv/made: tests/bench/fidelity/peer_modelopt.txt
 	$(PYTHON) -m venv $(@D)

@@ -19,5 +19,5 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Found once: looking through all loaded libraries takes longer than quantizing a small layer."""
+    """Numpy's library, found once: looking through all that is loaded takes longer than a small layer."""
     return ThreadpoolController()
