@@ -12,6 +12,7 @@ import typer
 from latentc import __version__
 from latentc.border import guarded
 from latentc.errors import GateFailed, UsageError
+from latentc.listings import JsonOption, listings
 
 app = typer.Typer(
     name="latentc",
@@ -42,7 +43,6 @@ TargetOption = Annotated[
 StoreOption = Annotated[
     Path | None, typer.Option(help="Where finished work is kept.", show_default="~/.cache/latentc")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoiser steps.")]
 
 
@@ -338,67 +338,7 @@ def doctor(as_json: JsonOption = False) -> None:
     say_table(["what", "found", "fix"], [[c.what, c.found, c.fix] for c in checks])
 
 
-@app.command(epilog="Try: latentc recipes")
-@guarded
-def recipes(
-    as_json: JsonOption = False,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of a recipe instead.")
-    ] = False,
-) -> None:
-    """List the recipes that come with latentc."""
-    from latentc.recipes.load import SHIPPED, load_recipe, recipe_schema
-    from latentc.terminal import say_json, say_table
-
-    if schema:
-        say_json(recipe_schema())
-        return
-    loaded = [load_recipe(file) for file in sorted(SHIPPED.glob("*.yaml"))]
-    rows = [[one.file.stem, one.recipe.model.path, " ".join(one.recipe.targets)] for one in loaded]
-    if as_json:
-        say_json([dict(zip(("recipe", "model", "targets"), row, strict=True)) for row in rows])
-        return
-    say_table(["recipe", "model", "targets"], rows)
-
-
-@app.command(epilog="Try: latentc targets")
-@guarded
-def targets(as_json: JsonOption = False) -> None:
-    """List the targets and what they execute."""
-    from dataclasses import asdict
-
-    from latentc.recipes.target import TARGETS
-    from latentc.terminal import say_json, say_table
-
-    if as_json:
-        say_json([asdict(target) for target in TARGETS])
-        return
-    say_table(
-        ["target", "memory", "executes (weights × activations)", "note"],
-        [[t.name, f"{t.memory_mib} MiB", "; ".join(t.executes), t.note] for t in TARGETS],
-    )
-
-
-@app.command(epilog="Try: latentc passes")
-@guarded
-def passes(as_json: JsonOption = False) -> None:
-    """List the passes with their options."""
-    from latentc.compiler.inspection import describe_passes
-    from latentc.terminal import say_json, say_table
-
-    described = describe_passes()
-    if as_json:
-        say_json(
-            [
-                {"pass": d.name, "options": d.options, "preserves": d.preserves, "what": d.what}
-                for d in described
-            ]
-        )
-        return
-    say_table(
-        ["pass", "keeps the function", "what", "options"],
-        [[d.name, "yes" if d.preserves else "no", d.what, d.options_text] for d in described],
-    )
+app.add_typer(listings)
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,12 +117,15 @@ def test_frozen_it_builds_the_same_weights_and_measures_nothing(load: Load, tmp_
 @pytest.mark.slow
 def test_the_budget_is_raised_until_the_limits_hold(load: Load, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    first = freeze(load("validation.limits={unet.sqnr_db: 1}"), (), 3, store, Silent())
-    assert [one.passed for one in first.evaluations] == [True]
-    frozen = freeze(load("validation.limits={unet.sqnr_db: 30}"), (), 5, store, Silent())
-    assert [one.passed for one in frozen.evaluations] == [False] * (len(frozen.evaluations) - 1) + [True]
+    with pytest.raises(GateFailed, match="no budget up to") as caught:
+        freeze(load("validation.limits={unet.sqnr_db: 200}"), (), 1, store, Silent())
+    found = re.search(r"unet\.sqnr_db is ([0-9.]+) dB", str(caught.value))
+    assert found is not None
+    reached_db = float(found[1])
+    at_once = freeze(load(f"validation.limits={{unet.sqnr_db: {reached_db - 1}}}"), (), 3, store, Silent())
+    assert [one.passed for one in at_once.evaluations] == [True]
+    frozen = freeze(load(f"validation.limits={{unet.sqnr_db: {reached_db + 3}}}"), (), 5, store, Silent())
     ratios = [one.max_ratio for one in frozen.evaluations]
     assert len(ratios) > 1
     assert ratios == sorted(ratios)
-    with pytest.raises(GateFailed, match="no budget up to"):
-        freeze(load("validation.limits={unet.sqnr_db: 200}"), (), 2, store, Silent())
+    assert [one.passed for one in frozen.evaluations] == [False] * (len(ratios) - 1) + [True]
