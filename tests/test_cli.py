@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from latentc.cli import app
 from latentc.listings import listings
@@ -57,6 +58,14 @@ def test_every_command_of_the_contract_is_there() -> None:
     assert names == wanted
     groups = [group for group in app.registered_groups if group.typer_instance is not listings]
     assert [group.name for group in groups] == ["engine"]
+
+
+def test_freezing_into_a_folder_that_is_not_there() -> None:
+    result = CliRunner().invoke(app, ["freeze", "shapes-flux", "--out", "nowhere/frozen.yaml"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: --out nowhere/frozen.yaml: there is no folder 'nowhere'\nfix: make it first\n"
+    )
 
 
 def test_lists_speak_json_too() -> None:

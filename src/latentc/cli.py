@@ -118,6 +118,8 @@ def freeze(
     from latentc.recipes.load import load_recipe, recipe_file
     from latentc.terminal import ProgressLines, say, say_table
 
+    if not out.parent.is_dir():  # said now, not after an hour
+        raise UsageError(f"--out {out}", f"there is no folder '{out.parent}'", "make it first")
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     frozen = freeze_recipe(loaded, tuple(target or ()), evaluations, Store(_store(store)), ProgressLines())
     if frozen.evaluations:
