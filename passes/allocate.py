@@ -34,7 +34,13 @@ from latentc.passes.shared_inputs import SharedInput, shared_inputs
 from latentc.passes.stored_loss import StoredLoss
 from latentc.passes.subspace import subspace_bytes
 from latentc.passes.weight_bytes import weigh
-from latentc.passes.weights import SPLIT_RANK, Linear, matches, read_floats
+from latentc.passes.weights import (
+    SPLIT_RANK,
+    Linear,
+    finite_floats,
+    matches,
+    read,
+)
 
 _INT4 = Precision.INT4
 _SMALLEST_RANK = 4
@@ -217,9 +223,8 @@ class Allocate(Pass):
     def _ways(self, linear: Linear, subspaces: tuple[int, ...], record: _Record) -> Iterator[Way[Allotment]]:
         """Every allotment of ``linear`` that is worth a look, with its bytes and its loss in the end."""
         source = linear.weight.const_value
-        weight = read_floats(source) if source is not None else np.full(linear.shape, np.nan, np.float32)
-        if not np.isfinite(weight).all():
-            raise PassError(self.name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
+        array = read(source) if source is not None else np.full(linear.shape, np.nan, np.float32)
+        weight = finite_floats(array, linear.name, self.name)
         if linear.name not in record.gains:
             raise PassError(
                 f"{self.name}: '{linear.name}'",

@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentc.passes.nncf_bridge import int4_codes, int4_steps
-from latentc.passes.weights import Floats
+from latentc.passes.weights import SMALLEST_STEP, Floats
 
 # Multiples of (largest magnitude / 8) to try. 8/7 clips nothing; below 0.8 clipping has never won a group
 # of 64 or 128 on normal, heavy-tailed or trained weights.
 _SHRINKS = tuple(1.16 - 0.04 * index for index in range(10))
 _PATCH = 1 << 16
 """Weights that are searched at a time: with all that is computed of them they fit into a core's cache."""
-SMALLEST_STEP = np.float32(2.0**-24)
-"""The smallest positive float16."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latentc.passes.weights import Floats
-
-_SMALLEST_STEP = np.float32(2.0**-24)  # the smallest positive float16
+from latentc.passes.weights import SMALLEST_STEP, Floats
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,6 @@ class Int8Weight:
 def int8_weight(weight: Floats) -> Int8Weight:
     """Quantize ``weight`` [K, N] to the nearest of 255 symmetric levels of each column."""
     largest = np.abs(weight).max(axis=0) / np.float32(127)
-    steps = np.maximum(largest, _SMALLEST_STEP).astype(np.float16).astype(np.float32)
+    steps = np.maximum(largest, SMALLEST_STEP).astype(np.float16).astype(np.float32)
     codes = np.clip(np.rint(weight / steps), -127, 127).astype(np.int8)
     return Int8Weight(codes, steps)

@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from latentc.errors import PassError
 from latentc.passes.attention import Projection, Reader, Scores, Values
 from latentc.passes.head_factors import ValueMoments, Wide, block_diagonal, regression
 from latentc.passes.head_moments import bias_of
@@ -23,6 +22,7 @@ from latentc.passes.weights import (
     Array,
     Floats,
     constant,
+    finite_floats,
     initializer,
     lazy,
     name_of,
@@ -31,6 +31,8 @@ from latentc.passes.weights import (
     replace_initializer,
     shape_of,
 )
+
+_PASS = "compress-heads"
 
 
 def narrow_scores(graph: ir.Graph, scores: Scores, queries: Wide, keys: Wide) -> None:
@@ -77,7 +79,7 @@ def _narrow(graph: ir.Graph, projection: Projection, factors: Wide) -> None:
     K = shape_of(source)[0]
 
     def narrowed(weight: Array) -> Array:
-        cut = _finite(weight, projection.name).reshape(-1, heads, width).transpose(1, 0, 2)
+        cut = finite_floats(weight, projection.name, _PASS).reshape(-1, heads, width).transpose(1, 0, 2)
         return np.asarray((cut @ stored).transpose(1, 0, 2).reshape(-1, heads * narrow))
 
     replace_initializer(
@@ -115,7 +117,7 @@ def _reread(graph: ir.Graph, reader: Reader, back: Floats, shift: Floats) -> Non
     narrow, width = back.shape
 
     def reread(weight: Array) -> Array:
-        whole = _finite(weight, reader.name)
+        whole = finite_floats(weight, reader.name, _PASS)
         return np.concatenate([back @ whole[:width], whole[width:]])
 
     replace_initializer(
@@ -130,7 +132,10 @@ def _reread(graph: ir.Graph, reader: Reader, back: Floats, shift: Floats) -> Non
         replace_initializer(graph, reader.bias.value, stored)
     elif np.any(shift):
         stored = lazy(
-            source, lambda weight: shift @ _finite(weight, reader.name)[:width], (N,), ir.DataType.FLOAT
+            source,
+            lambda weight: shift @ finite_floats(weight, reader.name, _PASS)[:width],
+            (N,),
+            ir.DataType.FLOAT,
         )
         _add_bias(graph, reader.product, initializer(graph, f"{reader.name}.bias", stored))
 
@@ -162,10 +167,3 @@ def _source(value: ir.Value) -> ir.TensorProtocol:
     if tensor is None:
         raise AssertionError("the weights around attention are constants")
     return tensor
-
-
-def _finite(weight: Array, name: str) -> Floats:
-    whole = weight.astype(np.float32)
-    if not np.isfinite(whole).all():
-        raise PassError("compress-heads", f"'{name}' holds NaN or infinity", "check the checkpoint")
-    return whole

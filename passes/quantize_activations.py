@@ -25,12 +25,20 @@ import onnx_ir as ir
 from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import inner_values, read_samples
 from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
-from latentc.passes.weights import BRANCH_OF, Floats, constant, initializer, matches, name_of, shape_of
+from latentc.passes.weights import (
+    BRANCH_OF,
+    SMALLEST_STEP,
+    Floats,
+    constant,
+    initializer,
+    matches,
+    name_of,
+    shape_of,
+)
 
 SIMULATED = "latentc.simulated"
 """Node metadata on what stands for an operation that no runtime executes so; its value says which."""
 
-_TINY = np.float32(2.0**-24)  # a step for groups of zeros
 _MEASURED_SAMPLES = 4
 _LARGEST = {4: 7, 8: 127}
 _BITS = {ir.DataType.INT4: 4, ir.DataType.INT8: 8}
@@ -110,7 +118,7 @@ class QuantizeActivations(Pass):
         grouped_shape = _vector(graph, f"{stem}.grouped_shape", [-1, rounded.K // self.group, self.group])
         axes = _vector(graph, f"{stem}.group_axis", [-1])
         largest = _number(graph, f"{stem}.largest_code", np.float32(_LARGEST[rounded.bits]))
-        tiny = _number(graph, f"{stem}.smallest_step", _TINY)
+        tiny = _number(graph, f"{stem}.smallest_step", SMALLEST_STEP)
         nodes: list[ir.Node] = []
 
         def add(op_type: str, inputs: list[ir.Value], ending: str, **attributes: int) -> ir.Value:
@@ -136,7 +144,7 @@ class QuantizeActivations(Pass):
 def rounded_rows(rows: Floats, bits: int, group: int) -> Floats:
     """What the nodes make of ``rows`` [R, K]; ``bits`` are 4 or 8."""
     grouped = rows.reshape(len(rows), -1, group)
-    steps = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(_LARGEST[bits]), _TINY)
+    steps = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(_LARGEST[bits]), SMALLEST_STEP)
     return np.asarray((np.rint(grouped / steps) * steps).reshape(rows.shape), dtype=np.float32)
 
 

@@ -35,6 +35,8 @@ from latentc.passes.weights import (
     Array,
     Floats,
     Linear,
+    finite_floats,
+    read,
     read_floats,
 )
 
@@ -130,9 +132,7 @@ class QuantizeInt4(Pass):
         rows: Floats | None,
         ledger: LossLedger,
     ) -> Mapping[str, Array]:
-        weight = read_floats(source)
-        if not np.isfinite(weight).all():
-            raise PassError(self.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+        weight = finite_floats(read(source), name, self.name)
         stored = source.meta.get(ORIGINAL)
         original = weight if stored is None else read_floats(stored)
         quantized = int4_weight(weight, self.group)

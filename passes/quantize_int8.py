@@ -26,12 +26,14 @@ from latentc.passes.calibration import read_samples, write_typed
 from latentc.passes.nncf_bridge import ActivationSteps, calibrated_convolutions
 from latentc.passes.options import limits
 from latentc.passes.weights import (
+    SMALLEST_STEP,
     SPLIT_RANK,
     Array,
     Convolution,
     JointTensors,
     constant,
     find_convolutions,
+    finite_floats,
     initializer,
     matches,
     name_of,
@@ -169,12 +171,10 @@ def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedg
 
 
 def _rounded(name: str, kernel: Array, ledger: LossLedger) -> Mapping[str, Array]:
-    weight = kernel.astype(np.float32)
-    if not np.isfinite(weight).all():
-        raise PassError("quantize-int8", f"'{name}' holds NaN or infinity", "check the checkpoint")
+    weight = finite_floats(kernel, name, "quantize-int8")
     axes = tuple(range(1, weight.ndim))
     largest = np.abs(weight).max(axis=axes)
-    steps = np.maximum(largest / np.float32(127), np.float32(2.0**-24)).astype(np.float16)
+    steps = np.maximum(largest / np.float32(127), SMALLEST_STEP).astype(np.float16)
     wide = steps.astype(np.float32).reshape(-1, *(1 for _ in axes))
     codes = np.clip(np.rint(weight / wide), -127, 127)
     norm = np.linalg.norm(weight)

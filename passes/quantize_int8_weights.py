@@ -24,7 +24,14 @@ from latentc.passes.int4_layers import quantizable_linears, require_canonical_li
 from latentc.passes.int8_weight import int8_weight
 from latentc.passes.options import limits
 from latentc.passes.quantized_linear import replace_by_codes
-from latentc.passes.weights import SPLIT_RANK, Array, Linear, matches, read_floats
+from latentc.passes.weights import (
+    SPLIT_RANK,
+    Array,
+    Linear,
+    finite_floats,
+    matches,
+    read,
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,7 @@ class QuantizeInt8Weights(Pass):
             raise PassError(self.name, f"'{linear.name}' has no value")
 
         def compute() -> Mapping[str, Array]:
-            weight = read_floats(source)
-            if not np.isfinite(weight).all():
-                raise PassError(self.name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
+            weight = finite_floats(read(source), linear.name, self.name)
             held = int8_weight(weight)
             norm = float(np.linalg.norm(weight))
             error = float(np.linalg.norm(held.floats() - weight)) / norm if norm > 0 else 0.0

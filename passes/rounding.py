@@ -6,9 +6,9 @@ import numpy as np
 
 from latentc.errors import PassError
 from latentc.passes.gptq import RowFactor, gptq_codes
-from latentc.passes.int4_weight import SMALLEST_STEP, Int4Weight, int4_weight
+from latentc.passes.int4_weight import Int4Weight, int4_weight
 from latentc.passes.nncf_bridge import estimated_int4_steps, int4_codes
-from latentc.passes.weights import Floats
+from latentc.passes.weights import SMALLEST_STEP, Floats
 from latentc.recipes.choice import Choice
 
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.base import Refusal
 from latentc.passes.int4_layers import int4_linears
-from latentc.passes.weights import Floats, Linear, constant, lazy, read_floats, replace_initializer
+from latentc.passes.weights import Floats, Linear, constant, finite_floats, lazy, read, replace_initializer
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,8 @@ class SharedInput:
         parts = []
         for linear in self.linears:
             tensor = constant(linear.weight)
-            part = read_floats(tensor) if tensor is not None else np.full(linear.shape, np.nan, np.float32)
-            if not np.isfinite(part).all():
-                raise PassError(pass_name, f"'{linear.name}' holds NaN or infinity", "check the checkpoint")
-            parts.append(part)
+            part = read(tensor) if tensor is not None else np.full(linear.shape, np.nan, np.float32)
+            parts.append(finite_floats(part, linear.name, pass_name))
         return np.concatenate(parts, axis=1)
 
     def mark(self, key: str, pass_name: str) -> None:

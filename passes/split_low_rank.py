@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
@@ -39,8 +38,9 @@ from latentc.passes.weights import (
     Floats,
     JointTensors,
     Linear,
+    finite_floats,
     initializer,
-    read_floats,
+    read,
     replace_initializer,
 )
 
@@ -195,9 +195,7 @@ class SplitLowRank(Pass):
     def _compute(
         self, name: str, source: ir.TensorProtocol, rank: int, moments: Floats | None
     ) -> Mapping[str, Array]:
-        weight = read_floats(source)
-        if not np.isfinite(weight).all():
-            raise PassError(self.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+        weight = finite_floats(read(source), name, self.name)
         branch = low_rank_branch(
             weight, rank, self.branch, self.group, self.refinements, moments, self.rounding
         )

@@ -36,9 +36,10 @@ from latentc.passes.weights import (
     Array,
     JointTensors,
     Linear,
+    finite_floats,
     initializer,
     name_of,
-    read_floats,
+    read,
     replace_initializer,
 )
 
@@ -149,10 +150,7 @@ def _split_weight(
     name, (K, N), R = linear.name, linear.shape, len(subspace.steps)
 
     def compute() -> Mapping[str, Array]:
-        weight = read_floats(source)
-        if not np.isfinite(weight).all():
-            raise PassError(SplitSubspace.name, f"'{name}' holds NaN or infinity", "check the checkpoint")
-        split = split_along(weight, subspace)
+        split = split_along(finite_floats(read(source), name, SplitSubspace.name), subspace)
         return {"rest": split.rest, "along": split.codes, "along.step": np.asarray(split.step)}
 
     joint = JointTensors(

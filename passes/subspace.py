@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentc.passes.one_thread import one_thread
-from latentc.passes.weights import Floats
+from latentc.passes.weights import SMALLEST_STEP, Floats
 
 KEPT_APART = np.float32(15 / 16)
 """κ: what of z Pᵀ is taken out of x."""
-
-_SMALLEST_STEP = np.float32(2.0**-24)  # the smallest positive float16
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def split_along(weight: Floats, subspace: Subspace) -> WeightSplit:
         P = subspace.directions.astype(np.float64)
         wide = weight.astype(np.float64)
         along = P.T @ wide
-        step = np.maximum(np.float32(np.abs(along).max() / 127), _SMALLEST_STEP).astype(np.float16)
+        step = np.maximum(np.float32(np.abs(along).max() / 127), SMALLEST_STEP).astype(np.float16)
         codes = np.clip(np.rint(along / float(step)), -127, 127).astype(np.int8)
         left = wide - P @ (codes * np.float64(step))
         # (I - κ P Pᵀ)⁻¹ = I + P (I / κ - Pᵀ P)⁻¹ Pᵀ, by Woodbury's identity

@@ -17,15 +17,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from latentc.errors import PassError
 from latentc.passes.weights import (
     Array,
     Floats,
     JointTensors,
     Linear,
     constant,
+    finite_floats,
     initializer,
     name_of,
+    read,
     read_floats,
     shape_of,
 )
@@ -122,9 +123,7 @@ def put_factors(
     rows = shape_of(source)[0]
 
     def compute() -> Mapping[str, Array]:
-        weight = read_floats(source)
-        if not np.isfinite(weight).all():
-            raise PassError(pass_name, f"'{place.name}' holds NaN or infinity", "check the checkpoint")
+        weight = finite_floats(read(source), place.name, pass_name)
         kept = output_basis(weight[:K], moments)[:, :rank]
         return {"right": weight[:K] @ kept, "left": np.concatenate([kept.T, weight[K:]])}
 

@@ -17,6 +17,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from latentc.errors import PassError
+
 Array: TypeAlias = "NDArray[np.generic]"
 Floats: TypeAlias = NDArray[np.float32]
 TensorSpec: TypeAlias = "tuple[ir.DataType, tuple[int, ...]]"
@@ -29,6 +31,8 @@ BRANCH_OF = "latentc.branch_of"
 """Node metadata on the two MatMuls of a low-rank branch: the name of the weight that was split."""
 REWRITES_INPUT = "latentc.rewrites_input"
 """Node metadata on nodes that a pass put before linears: Mul and MatMul by a constant, Reshape."""
+SMALLEST_STEP = np.float32(2.0**-24)
+"""The smallest positive float16: the step of what is all zeros."""
 ORIGINAL = "latentc.original"
 """Tensor meta of a rewritten weight: the tensor that its loss is measured against. Never written."""
 
@@ -132,6 +136,14 @@ def read(tensor: ir.TensorProtocol) -> Array:
 def read_floats(tensor: ir.TensorProtocol) -> Floats:
     """The values of ``tensor`` as float32."""
     return np.asarray(read(tensor)).astype(np.float32)
+
+
+def finite_floats(array: Array, name: str, pass_name: str) -> Floats:
+    """``array``, the values of the weight ``name``, as float32; raises PassError when one is not finite."""
+    floats = array.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise PassError(pass_name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+    return floats
 
 
 def lazy(
