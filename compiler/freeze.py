@@ -6,29 +6,32 @@ up for what a metric lacks, a build says whether it does.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentc.compiler.build import plan_of
+from latentc.compiler.model_folder import open_model
+from latentc.compiler.recipe_passes import DENOISER
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.stages.transform import PASSES_FILE
 from latentc.errors import GateFailed, RecipeError
+from latentc.passes.allocate import Allocate
+from latentc.passes.pass_text import pass_from_options
 from latentc.recipes.load import LoadedRecipe
 from latentc.recipes.strict_yaml import yaml_from_plain
+from latentc.validation.build_facts import facts_of_component
 
 if TYPE_CHECKING:
     from latentc.compiler.plan import Plan
     from latentc.compiler.store import Artifact, Store
     from latentc.recipes.recipe import PassSpec
     from latentc.recipes.strict_yaml import Plain
-    from latentc.validation.report import Report
+    from latentc.validation.report import FrontRow, Report
 
-ALLOCATE = "allocate"
 _LARGEST_RATIO = 1.0
 _STEP_DB = 1.5
 """What to ask of the next budget when a metric that is no ratio in dB falls short."""
@@ -82,16 +85,17 @@ def freeze(
     tried: list[Evaluation] = []
     while True:
         plan = plan_of(loaded, targets)
-        label = f"transform/{_component_name(plan, component)}"
+        label = f"transform/{_folder_of(loaded, component)}"
         artifacts = run_plan(plan if evaluations else _up_to(plan, label), store, observer)
-        passes = json.loads((artifacts[label].path / PASSES_FILE).read_text(encoding="utf-8"))
-        ratio = float(str(loaded.recipe.passes[component][place].options.get("max_ratio", 0.30)))
+        facts = facts_of_component(artifacts[label].path / PASSES_FILE, component)
+        ratio = _allocate_of(loaded.recipe.passes[component][place]).max_ratio
         if evaluations:
             missing_db, shortfalls = _judged(artifacts)
             tried.append(Evaluation(ratio, not shortfalls, tuple(shortfalls)))
         if not evaluations or tried[-1].passed:
-            return Frozen(_with(loaded, component, place, {"plan": [*_planned(passes)]}), tuple(tried))
-        larger = larger_budget(passes["front"], ratio, missing_db)
+            found: list[Plain] = [f"{row.layer}={row.allotment}" for row in facts.allotments]
+            return Frozen(_with(loaded, component, place, {"plan": found}), tuple(tried))
+        larger = larger_budget(facts.front, ratio, missing_db)
         if larger is None or len(tried) == evaluations:
             more = "allow more --evaluations, or " if larger is not None else ""
             raise GateFailed(
@@ -138,7 +142,7 @@ def _place_of(loaded: LoadedRecipe) -> tuple[str, int]:
     """The component as the recipe calls it, and where in its passes the allocation to freeze is."""
     for component, chain in loaded.recipe.passes.items():
         for place, spec in enumerate(chain):
-            if spec.name == ALLOCATE and not spec.options.get("plan"):
+            if spec.name == Allocate.name and not spec.options.get("plan"):
                 return component, place
     raise RecipeError(
         f"{loaded.file.name}: passes",
@@ -147,15 +151,18 @@ def _place_of(loaded: LoadedRecipe) -> tuple[str, int]:
     )
 
 
-def _component_name(plan: Plan, component: str) -> str:
+def _folder_of(loaded: LoadedRecipe, component: str) -> str:
     """The folder name of what a recipe calls ``component``."""
-    from latentc.compiler.recipe_passes import DENOISER
-    from latentc.recipes.family import Component
-
     if component != DENOISER:
         return component
-    labels = {step.label for step in plan.steps}
-    return next(str(one) for one in (Component.UNET, Component.TRANSFORMER) if f"transform/{one}" in labels)
+    return str(open_model(loaded.path_of(loaded.recipe.model.path), read_values=False).family.denoiser)
+
+
+def _allocate_of(spec: PassSpec) -> Allocate:
+    """The pass that ``spec`` describes."""
+    step = pass_from_options(spec.name, spec.options)
+    assert isinstance(step, Allocate), spec.name
+    return step
 
 
 def _up_to(plan: Plan, label: str) -> Plan:
@@ -186,26 +193,19 @@ def _judged(artifacts: Mapping[str, Artifact]) -> tuple[float, list[str]]:
     return missing_db, said
 
 
-def _planned(passes: Mapping[str, list[dict[str, object]]]) -> list[str]:
-    """The allocation as allocate's option ``plan`` takes it."""
-    (report,) = [one for one in passes["passes"] if str(one["text"]).split("{")[0] == ALLOCATE]
-    changes = report["changes"]
-    return [f"{change['where']}={change['what']}" for change in changes] if isinstance(changes, list) else []
-
-
-def larger_budget(front: list[dict[str, object]], ratio: float, missing_db: float) -> float | None:
+def larger_budget(front: Sequence[FrontRow], ratio: float, missing_db: float) -> float | None:
     """The smallest budget on the front that should be better by ``missing_db``; None when there is no larger.
 
     Past the front's foretold end its largest budget is the last to be tried.
     """
-    taken = next(point for point in front if point["taken"])
-    wanted = float(str(taken["relative_error"])) * 10 ** (-missing_db / 20)
-    larger = [point for point in front if float(str(point["ratio"])) > ratio and not point["taken"]]
+    taken = next(point for point in front if point.taken)
+    wanted = taken.relative_error * 10 ** (-missing_db / 20)
+    larger = [point for point in front if point.ratio > ratio and not point.taken]
     if not larger or ratio >= _LARGEST_RATIO:
         return None
-    enough = [point for point in larger if float(str(point["relative_error"])) <= wanted]
+    enough = [point for point in larger if point.relative_error <= wanted]
     chosen = enough[0] if enough else larger[-1]
-    return min(_LARGEST_RATIO, math.ceil(float(str(chosen["ratio"])) * 1e5) / 1e5)
+    return min(_LARGEST_RATIO, math.ceil(chosen.ratio * 1e5) / 1e5)
 
 
 def _with(loaded: LoadedRecipe, component: str, place: int, options: Mapping[str, Plain]) -> LoadedRecipe:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from latentc.errors import BundleError
 from latentc.recipes.family import Component
-from latentc.validation.report import AllotmentRow, BuildFacts, FrontRow, LayerRow, RefusalRow, TrialRow
+from latentc.runtime.manifest import Json
+from latentc.validation.report import AllotmentRow, BuildFacts, LayerRow, RefusalRow
 from latentc.validation.report_json import front_from_json, trial_from_json
 from latentc.validation.typed_json import as_list, as_number, as_object, as_text, json_object
 
@@ -22,47 +23,50 @@ def facts_of_bundle(reference: Path) -> BuildFacts:
     Raises:
         BundleError: a file is damaged.
     """
-    layers: list[LayerRow] = []
-    refusals: list[RefusalRow] = []
-    trials: list[TrialRow] = []
-    front: list[FrontRow] = []
-    allotments: list[AllotmentRow] = []
-    for component in Component:
-        path = reference / PASSES / f"{component}.json"
-        if not path.is_file():
-            continue
-        fix = "build the bundle again"
-        data = json_object(path, fix)
-        try:
-            for entry in map(as_object, as_list(data["losses"])):
-                error = as_number(entry["relative_error"])
-                layers.append(
-                    LayerRow(str(component), as_text(entry["layer"]), as_text(entry["pass_name"]), error)
-                )
-            trials += [
-                trial_from_json(row, str(component))
-                for row in map(as_object, as_list(data.get("trials", [])))
-            ]
-            front += [
-                front_from_json(row, str(component)) for row in map(as_object, as_list(data.get("front", [])))
-            ]
-            for ran in map(as_object, as_list(data["passes"])):
-                name = as_text(ran["text"]).partition("{")[0]
-                for left in map(as_object, as_list(ran["refusals"])):
-                    refusals.append(
-                        RefusalRow(str(component), name, as_text(left["where"]), as_text(left["why"]))
-                    )
-                if name == _ALLOCATE:
-                    allotments += [
-                        AllotmentRow(str(component), as_text(change["where"]), as_text(change["what"]))
-                        for change in map(as_object, as_list(ran["changes"]))
-                    ]
-        except (KeyError, TypeError) as error:
-            raise BundleError(str(path), f"is incomplete or mistyped: {error}", fix) from error
+    files = [(reference / PASSES / f"{component}.json", str(component)) for component in Component]
+    facts = [facts_of_component(path, component) for path, component in files if path.is_file()]
     return BuildFacts(
-        tuple(layers),
-        tuple(refusals),
-        trials=tuple(trials),
-        front=tuple(front),
-        allotments=tuple(allotments),
+        tuple(row for one in facts for row in one.layers),
+        tuple(row for one in facts for row in one.refusals),
+        trials=tuple(row for one in facts for row in one.trials),
+        front=tuple(row for one in facts for row in one.front),
+        allotments=tuple(row for one in facts for row in one.allotments),
     )
+
+
+def facts_of_component(path: Path, component: str) -> BuildFacts:
+    """What the passes did to ``component``, from the file that they left; raises BundleError on another."""
+    fix = "build the bundle again"
+    data = json_object(path, fix)
+    try:
+        ran = [(as_text(one["text"]).partition("{")[0], one) for one in _objects(data["passes"])]
+        return BuildFacts(
+            tuple(
+                LayerRow(
+                    component,
+                    as_text(entry["layer"]),
+                    as_text(entry["pass_name"]),
+                    as_number(entry["relative_error"]),
+                )
+                for entry in _objects(data["losses"])
+            ),
+            tuple(
+                RefusalRow(component, name, as_text(left["where"]), as_text(left["why"]))
+                for name, one in ran
+                for left in _objects(one["refusals"])
+            ),
+            trials=tuple(trial_from_json(row, component) for row in _objects(data.get("trials", []))),
+            front=tuple(front_from_json(row, component) for row in _objects(data.get("front", []))),
+            allotments=tuple(
+                AllotmentRow(component, as_text(change["where"]), as_text(change["what"]))
+                for name, one in ran
+                if name == _ALLOCATE
+                for change in _objects(one["changes"])
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise BundleError(str(path), f"is incomplete or mistyped: {error}", fix) from error
+
+
+def _objects(value: Json) -> list[dict[str, Json]]:
+    return [as_object(one) for one in as_list(value)]

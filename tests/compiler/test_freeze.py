@@ -12,6 +12,7 @@ from latentc.compiler.freeze import Frozen, freeze, larger_budget, write_frozen
 from latentc.compiler.store import Store
 from latentc.errors import GateFailed, RecipeError
 from latentc.recipes.load import LoadedRecipe, load_recipe
+from latentc.validation.report import FrontRow
 
 RECIPE = """\
 name: tiny
@@ -50,8 +51,8 @@ class Silent:
     def finished(self, label: str, duration_s: float, cached: bool) -> None: ...
 
 
-def point(ratio: float, relative_error: float, *, taken: bool = False) -> dict[str, object]:
-    return {"ratio": ratio, "relative_error": relative_error, "taken": taken}
+def point(ratio: float, relative_error: float, *, taken: bool = False) -> FrontRow:
+    return FrontRow("unet", ratio, relative_error, 1, 1, 0, taken)
 
 
 FRONT = [
