@@ -8,7 +8,7 @@ is the weight, or, with recorded inputs, what the linear gives for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -244,13 +244,3 @@ def _nonzero(sizes: Floats) -> Floats:
     return np.where(sizes > 0, sizes, np.float32(2.0**-14)).astype(
         np.float32
     )  # any positive step represents zeros
-
-
-def arrays_of(branch: Branch, rest: Floats) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """The tensors to store, by the ending of their names; ``rest`` first."""
-    yield "rest", rest
-    yield "right", branch.right
-    yield "left", branch.left
-    if branch.right_steps.size:
-        yield "right.steps", branch.right_steps
-        yield "left.step", branch.left_step

@@ -10,15 +10,17 @@ The function stays the same; what is left for quantize-int4 is smaller, so 4 bit
 The branch is stored as int8 (or float16) and the rest is computed from what is stored, so that no target
 loses anything of it. Recorded inputs decide which directions count. INT4 with its steps takes 0.266 of the
 fp16 bytes in groups of 64, so a rank of 32 fits into a ratio of 0.30 only from K = N = 960 on (int8); in
-smaller layers the rank is lowered.
+smaller layers the rank is lowered. With ``shared``, linears that read the same x have one w.right, and what
+it gives is computed once: q, k and v as one linear, which is how SVDQuant (arXiv 2411.05007) has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
@@ -27,7 +29,7 @@ from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
 from latentc.passes.branch_nodes import add_beside, dequantized
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
-from latentc.passes.low_rank import BranchType, arrays_of, branch_bytes, largest_rank, low_rank_branch
+from latentc.passes.low_rank import BranchType, branch_bytes, largest_rank, low_rank_branch
 from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding
 from latentc.passes.weights import (
@@ -52,7 +54,7 @@ class SplitLowRank(Pass):
     """Split each linear that quantize-int4 will take into a low-rank branch and a rest."""
 
     name: ClassVar[str] = "split-low-rank"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     preserves: ClassVar[bool] = True
 
     rank: int = field(default=32, metadata=limits(1, 4096, "largest rank of a branch"))
@@ -74,6 +76,12 @@ class SplitLowRank(Pass):
     rounding: Rounding = field(
         default=Rounding.NEAREST,
         metadata=limits(None, None, "the rounding of the quantize-int4 to come; gptq needs calibrated"),
+    )
+    shared: bool = field(
+        default=False,
+        metadata=limits(
+            None, None, "linears that read the same input, as q, k and v, share the right factor"
+        ),
     )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
@@ -121,82 +129,124 @@ class SplitLowRank(Pass):
         ]
         moments = moments_of(self.name, model, whole, context) if self.calibrated and whole else {}
         for linear, refusal in linears:
-            K, N = linear.shape
-            allotment = allotment_of(linear)
-            if allotment is None:
-                rank = min(self.rank, largest_rank(K, N, self.group, self.branch, self.max_ratio))
-            else:
-                rank = allotment.rank
             if refusal is not None:
                 refusals.append(refusal)
             elif SPLIT_RANK in linear.nodes[0].metadata_props:
                 refusals.append(Refusal(linear.name, "is split already"))
-            elif allotment is not None and rank < 1:
-                refusals.append(Refusal(linear.name, "was given no branch by allocate"))
-            elif rank < 1:
-                one = branch_bytes(K, N, 1, self.branch)
+        for group in self._groups(whole):
+            rank = self._rank_of(group)
+            names = ", ".join(linear.name for linear in group)
+            if rank >= 1:
+                known = moments.get(group[0].name)
+                self._split(model.graph, group, rank, None if known is None else known.fit)
+                K, N = _joined_shape(group)
+                changes.append(Change(names, f"[{K},{N}] to a rest and rank {rank}"))
+            elif allotment_of(group[0]) is not None:
+                refusals.append(Refusal(names, "was given no branch by allocate"))
+            else:
+                one = branch_bytes(*_joined_shape(group), 1, self.branch)
                 refusals.append(
                     Refusal(
-                        linear.name,
+                        names,
                         f"rank 1 takes {one} bytes, more than max_ratio {self.max_ratio} leaves beside INT4",
                     )
                 )
-            else:
-                known = moments.get(linear.name)
-                self._split(model.graph, linear, rank, None if known is None else known.fit)
-                changes.append(Change(linear.name, f"[{K},{N}] to a rest and rank {rank}"))
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _split(self, graph: ir.Graph, linear: Linear, rank: int, moments: Floats | None) -> None:
-        K, N = linear.shape
-        source = linear.weight.const_value
-        if source is None:
-            raise PassError(self.name, f"'{linear.name}' has no value")
-        stored = _STORED[self.branch]
-        specs: dict[str, tuple[ir.DataType, tuple[int, ...]]] = {
-            "rest": (ir.DataType.FLOAT, (K, N)),
-            "right": (stored, (K, rank)),
-            "left": (stored, (rank, N)),
-        }
-        if self.branch is BranchType.INT8:
-            specs |= {"right.steps": (ir.DataType.FLOAT16, (rank,)), "left.step": (ir.DataType.FLOAT16, ())}
-        joint = JointTensors(lambda: self._compute(linear.name, source, rank, moments), specs)
-        rest = joint.tensor("rest")
-        rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
-        replace_initializer(graph, linear.weight, rest)
-        values = {
-            key: initializer(graph, f"{linear.name}.{key}", joint.tensor(key))
-            for key in specs
-            if key != "rest"
-        }
-        first = linear.nodes[0]
-        right = self._as_float32(graph, first, linear.name, "right", values)
-        left = self._as_float32(graph, first, linear.name, "left", values)
-        for node in linear.nodes:
-            node.metadata_props[SPLIT_RANK] = str(rank)
-            node.metadata_props[SPLIT_GROUP] = str(self.group)
-            inner = ir.node("MatMul", [node.inputs[0], right])
-            outer = ir.node("MatMul", [inner.outputs[0], left])
-            add_beside(graph, node, ((inner, "inner"), (outer, "branch")), linear.name)
+    def _groups(self, linears: Sequence[Linear]) -> list[tuple[Linear, ...]]:
+        """Linears with one ``right`` together: those that read the same value, when branches are shared.
+
+        What allocate has planned, it has planned linear by linear.
+        """
+        groups: dict[tuple[ir.Value | None, str], list[Linear]] = {}
+        for linear in linears:
+            alone = not self.shared or len(linear.nodes) > 1 or allotment_of(linear) is not None
+            key = (linear.nodes[0].inputs[0], linear.name if alone else "")
+            groups.setdefault(key, []).append(linear)
+        return [tuple(group) for group in groups.values()]
+
+    def _rank_of(self, group: tuple[Linear, ...]) -> int:
+        """As allotted, or as many as the bytes allow; less than 1 for no branch."""
+        allotment = allotment_of(group[0])
+        if allotment is not None:
+            return allotment.rank
+        return min(self.rank, largest_rank(*_joined_shape(group), self.group, self.branch, self.max_ratio))
+
+    def _split(self, graph: ir.Graph, group: tuple[Linear, ...], rank: int, moments: Floats | None) -> None:
+        stored, with_steps = _STORED[self.branch], self.branch is BranchType.INT8
+        K = group[0].shape[0]
+        sources: list[tuple[str, ir.TensorProtocol]] = []
+        specs: dict[str, tuple[ir.DataType, tuple[int, ...]]] = {"right": (stored, (K, rank))}
+        if with_steps:
+            specs["right.steps"] = (ir.DataType.FLOAT16, (rank,))
+        for linear in group:
+            if linear.weight.const_value is None:
+                raise PassError(self.name, f"'{linear.name}' has no value")
+            sources.append((linear.name, linear.weight.const_value))
+            specs[f"{linear.name}.rest"] = (ir.DataType.FLOAT, linear.shape)
+            specs[f"{linear.name}.left"] = (stored, (rank, linear.shape[1]))
+            if with_steps:
+                specs[f"{linear.name}.left.step"] = (ir.DataType.FLOAT16, ())
+        joint = JointTensors(lambda: self._compute(sources, rank, moments), specs)
+        for linear, (name, source) in zip(group, sources, strict=True):
+            rest = joint.tensor(f"{name}.rest")
+            rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
+            replace_initializer(graph, linear.weight, rest)
+        first = group[0]
+        right = self._as_float32(graph, first.nodes[0], first.name, "right", joint, "")
+        inners: dict[ir.Value | None, ir.Node] = {}
+        for linear in group:
+            left = self._as_float32(graph, linear.nodes[0], linear.name, "left", joint, f"{linear.name}.")
+            for node in linear.nodes:
+                node.metadata_props[SPLIT_RANK] = str(rank)
+                node.metadata_props[SPLIT_GROUP] = str(self.group)
+                value, products = node.inputs[0], []
+                if value not in inners:
+                    inners[value] = ir.node("MatMul", [value, right])
+                    products.append((inners[value], "inner"))
+                products.append((ir.node("MatMul", [inners[value].outputs[0], left]), "branch"))
+                add_beside(graph, node, products, linear.name)
 
     def _as_float32(
-        self, graph: ir.Graph, before: ir.Node, name: str, side: str, values: Mapping[str, ir.Value]
+        self, graph: ir.Graph, before: ir.Node, name: str, side: str, joint: JointTensors, prefix: str
     ) -> ir.Value:
-        """Nodes that turn the stored ``side`` of a branch into float32."""
+        """Nodes that turn the stored ``side`` of a branch, behind ``prefix`` in ``joint``, into float32."""
+
+        def stored(ending: str) -> ir.Value:
+            return initializer(graph, f"{name}.{ending}", joint.tensor(f"{prefix}{ending}"))
+
+        codes = stored(side)
         if self.branch is BranchType.INT8:
-            steps = values["right.steps" if side == "right" else "left.step"]
-            return dequantized(graph, before, values[side], steps)
-        node = ir.node("Cast", [values[side]], attributes={"to": ir.DataType.FLOAT.value})
+            return dequantized(
+                graph, before, codes, stored("right.steps" if side == "right" else "left.step")
+            )
+        node = ir.node("Cast", [codes], attributes={"to": ir.DataType.FLOAT.value})
         node.name = node.outputs[0].name = f"{name}.{side}.float32"
-        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, values[side].shape
+        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, codes.shape
         graph.insert_before(before, [node])
         return node.outputs[0]
 
     def _compute(
-        self, name: str, source: ir.TensorProtocol, rank: int, moments: Floats | None
+        self, sources: Sequence[tuple[str, ir.TensorProtocol]], rank: int, moments: Floats | None
     ) -> Mapping[str, Array]:
-        weight = finite_floats(read(source), name, self.name)
+        """The branch of all weights side by side: ``right``, and of each weight its ``rest`` and ``left``."""
+        weights = [finite_floats(read(source), name, self.name) for name, source in sources]
+        whole = np.concatenate(weights, axis=1)
         branch = low_rank_branch(
-            weight, rank, self.branch, self.group, self.refinements, moments, self.rounding
+            whole, rank, self.branch, self.group, self.refinements, moments, self.rounding
         )
-        return dict(arrays_of(branch, weight - branch.product()))
+        rests = whole - branch.product()
+        found: dict[str, Array] = {"right": branch.right, "right.steps": branch.right_steps}
+        start = 0
+        for (name, _), weight in zip(sources, weights, strict=True):
+            columns = slice(start, start + weight.shape[1])
+            found[f"{name}.rest"] = rests[:, columns]
+            found[f"{name}.left"] = branch.left[:, columns]
+            found[f"{name}.left.step"] = branch.left_step
+            start = columns.stop
+        return found
+
+
+def _joined_shape(group: tuple[Linear, ...]) -> tuple[int, int]:
+    """[K, N] of the weights side by side."""
+    return group[0].shape[0], sum(linear.shape[1] for linear in group)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+
+from latentc.compiler.safetensors_file import read_safetensors
+from latentc.passes.weights import matches
 
 ROOT = Path(__file__).parents[3]
 GROUP = 64
@@ -67,20 +67,12 @@ class Family:
 
 @cache
 def _linears_in(file: Path) -> tuple[Linear, ...]:
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    shapes = {name: entry["shape"] for name, entry in header.items() if name.endswith(".weight")}
+    weights = {name: one.shape for name, one in read_safetensors(file).tensors.items()}
     return tuple(
         Linear(name.removesuffix(".weight"), shape[1], shape[0])
-        for name, shape in sorted(shapes.items())
-        if len(shape) == 2
+        for name, shape in sorted(weights.items())
+        if name.endswith(".weight") and len(shape) == 2
     )
-
-
-def matches(weight: str, patterns: tuple[str, ...]) -> bool:
-    """Whether the name of a weight matches one of ``patterns``."""
-    return any(fnmatchcase(weight, pattern) for pattern in patterns)
 
 
 SHAPES_SD = Family(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tests.bench.fidelity.families import GROUP, Family, Linear
 
+from latentc.passes.weights import matches
 from latentc.recipes.choice import Choice
 
 PUBLISHED_RANK = 32
@@ -83,10 +84,14 @@ def codes_bytes(linear: Linear, group: int) -> int:
 def svdquant_bytes(family: Family, rank: int) -> int:
     """All linears with SVDQuant's: the plain ones, the others with branch and a scale an input channel.
 
-    The scales are float32, as our files have them, and linears that read the same input share one.
+    The scales are float32, as our files have them, and linears that read the same input share one. Queries,
+    keys and values are one linear to SVDQuant and share the right factor of their branch.
     """
     treated = [linear for linear in family.linears() if not family.is_plain(linear)]
-    branches = sum(2 * rank * (linear.K + linear.N) for linear in treated)
+    rights = sum(
+        {linear.name if _is_lone(linear) else _input_of(linear): linear.K for linear in treated}.values()
+    )
+    branches = 2 * rank * (rights + sum(linear.N for linear in treated))
     scales = 4 * sum({_input_of(linear): linear.K for linear in treated}.values())
     return sum(codes_bytes(linear, GROUP) for linear in family.linears()) + branches + scales
 
@@ -154,10 +159,16 @@ def _svdquant(question: Question, rounding: str) -> list[str]:
     skip = _listed((*family.plain, *family.floating))
     # Without rounded activations 8 bits stand in for the smoothing's search, which lose next to nothing.
     bits = min(8, question.setting.bits)
+    split = (
+        f"rank: {rank}, max_ratio: 2.0, branch: float16, group: {GROUP}, refinements: {REFINEMENTS}, "
+        "calibrated: false, rounding: nearest"
+    )
+    joined = _listed((*family.plain, *family.floating, _LONE))
+    lone = [f"{{split-low-rank: {{{split}, skip: {skip}}}}}"] if family.is_flux else []
     return [
         f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {rank}, skip: {skip}}}}}",
-        f"{{split-low-rank: {{rank: {rank}, max_ratio: 2.0, branch: float16, group: {GROUP}, "
-        f"refinements: {REFINEMENTS}, calibrated: false, rounding: nearest, skip: {skip}}}}}",
+        f"{{split-low-rank: {{{split}, shared: true, skip: {joined}}}}}",
+        *lone,
         _int4(family, GROUP, rounding),
     ]
 
@@ -198,6 +209,8 @@ def _listed(patterns: tuple[str, ...]) -> str:
     return "[" + ", ".join(f'"{pattern}"' for pattern in patterns) + "]"
 
 
+_LONE = "*.proj_mlp.weight"
+"""Reads what queries, keys and values read, and has a branch of its own in SVDQuant all the same."""
 _SHARING = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "proj_mlp")
 
 
@@ -210,3 +223,7 @@ def _input_of(linear: Linear) -> str:
     if parent.endswith("attn2"):
         return "text_states"
     return f"{block}.{'text' if role.startswith('add_') else 'image'}"
+
+
+def _is_lone(linear: Linear) -> bool:
+    return matches(f"{linear.name}.weight", (_LONE,))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,31 +62,39 @@ class Peer:
             raise RuntimeError(f"Model Optimizer's run failed: {done.stderr.strip()[-2000:]}")
 
 
-def measure(cell: Cell, model: Path, store: Path, peer: Peer) -> tuple[float, dict[str, float]]:
-    """Bytes over fp16, and the figures of METRICS.
+def measure(
+    cells: Sequence[Cell], model: Path, store: Path, peer: Peer
+) -> list[tuple[float, dict[str, float]]]:
+    """Bytes over fp16 and the figures of METRICS of ``cells``, one row's seeds: it quantizes once for all.
 
     Raises:
         RuntimeError: the peer fails, its pipeline is not the reference's, or a figure is missing.
     """
-    question = cell.row.question
+    question = cells[0].row.question
     family, rank = question.family, modelopt_rank(question)
-    # the bundle of another row, for the reference in it
-    with (
-        build(cell, model, chain(question, Method.NEAREST), store) as out,
-        tempfile.TemporaryDirectory(prefix="latentc-peer-") as scratch,
-    ):
-        reference = read_reference(out / TARGET / "reference")
-        folder = Path(scratch)
-        np.save(folder / "noise.npy", reference.initial_latents())
-        task = task_of(family, model, reference, folder) | {
+    with ExitStack() as stack:
+        # the bundles of another row, for the references in them
+        nearest = chain(question, Method.NEAREST)
+        builds = [stack.enter_context(build(cell, model, nearest, store)) for cell in cells]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latentc-peer-")))
+        references = [read_reference(out / TARGET / "reference") for out in builds]
+        noises: list[Json] = []
+        for seed, reference in enumerate(references):
+            noises.append(str(folder / f"noise{seed}.npy"))
+            np.save(folder / f"noise{seed}.npy", reference.initial_latents())
+        task = task_of(family, model, references[0], folder) | {
             "work": "draw",
             "activation_bits": question.setting.bits,
             "rank": rank,
-            "out": str(folder / "drawn.npz"),
+            "noises": noises,
+            "out": str(folder),
         }
         peer.run(task, folder)
-        metrics = _judged(reference, folder / "drawn.npz", folder)
-    return modelopt_bytes(family, rank) / fp16_bytes(family), metrics
+        share = modelopt_bytes(family, rank) / fp16_bytes(family)
+        return [
+            (share, _judged(reference, folder / f"drawn{seed}.npz", folder))
+            for seed, reference in enumerate(references)
+        ]
 
 
 def task_of(family: Family, model: Path, reference: Reference, folder: Path) -> dict[str, Json]:
@@ -114,7 +124,6 @@ def task_of(family: Family, model: Path, reference: Reference, folder: Path) -> 
         "treated": treated,
         "plain": plain,
         "prompts": list(reference.prompts),
-        "noise": str(folder / "noise.npy"),
         "trajectory_prompts": reference.trajectory_prompts,
         "calibration": {"prompts": list(prompts), "noise": str(folder / "calibration.npy")},
     }

@@ -45,25 +45,26 @@ def main(path: Path) -> int:
 
 
 def draw_task(task: Json) -> None:
-    """Quantize, and draw the prompts from the noise given."""
+    """Quantize, and draw the prompts from each of the noises given."""
     pipeline = loaded(task)
     denoiser = getattr(pipeline, task["denoiser"])
-    noise = np.load(task["noise"])
-    # the same pipeline without quantization has to draw what latentc's reference has
-    untouched = draw(pipeline, task, task["prompts"][:TOGETHER], noise[:TOGETHER], None)
+    noises = [np.load(file) for file in task["noises"]]
+    # the same pipeline without quantization has to draw what latentc's references have
+    untouched = [draw(pipeline, task, task["prompts"][:TOGETHER], noise[:TOGETHER], None) for noise in noises]
     quantize(denoiser, task, lambda _: calibrate(pipeline, task))
-    steps: list[torch.Tensor] = []
-    latents = draw(pipeline, task, task["prompts"], noise, steps)
-    kept = task["trajectory_prompts"]
-    count = task["steps"]
-    chunks = [torch.stack(steps[start : start + count], 1) for start in range(0, len(steps), count)]
-    arrays = {
-        "untouched": untouched.numpy(),
-        "final_latents": latents.numpy(),
-        "trajectory": torch.cat(chunks)[:kept].numpy(),
-        "pictures": pictures(pipeline, latents),
-    }
-    save(Path(task["out"]), arrays)
+    for seed, noise in enumerate(noises):
+        steps: list[torch.Tensor] = []
+        latents = draw(pipeline, task, task["prompts"], noise, steps)
+        kept = task["trajectory_prompts"]
+        count = task["steps"]
+        chunks = [torch.stack(steps[start : start + count], 1) for start in range(0, len(steps), count)]
+        arrays = {
+            "untouched": untouched[seed].numpy(),
+            "final_latents": latents.numpy(),
+            "trajectory": torch.cat(chunks)[:kept].numpy(),
+            "pictures": pictures(pipeline, latents),
+        }
+        save(Path(task["out"]) / f"drawn{seed}.npz", arrays)
 
 
 def layers_task(task: Json) -> None:

@@ -73,18 +73,31 @@ def _measure_all(chosen: Sequence[Row], seeds: Sequence[int], prompts: int, home
         failed += 1
         _say(f"single layers: {error}")
     missing = [cell for cell in _cells(chosen, seeds, prompts) if read_result(cell, home / "cells") is None]
-    for number, cell in enumerate(missing, start=1):
-        name = f"[{number}/{len(missing)}] {cell.row.name} seed {cell.seed}"
+    total = len(missing)
+    while missing:
+        together = _together(missing)
+        name = f"[{total - len(missing) + 1}/{total}] {together[0].row.name}"
+        missing = [cell for cell in missing if cell not in together]
         try:
-            result = _measured(cell, home, store, peer)
+            results = _measured(together, home, store, peer)
         except (RuntimeError, OSError) as error:  # one method that cannot run leaves the others
-            failed += 1
+            failed += len(together)
             _say(f"{name}: {error}")
             continue
-        write_result(cell, result, home / "cells")
-        psnr_db = result.metrics["pictures.psnr_db"]
-        _say(f"{name}: {psnr_db:.2f} dB at {result.share:.3f} of fp16, {result.seconds:.0f} s")
+        for cell, result in zip(together, results, strict=True):
+            write_result(cell, result, home / "cells")
+            psnr_db = result.metrics["pictures.psnr_db"]
+            said = f"{psnr_db:.2f} dB at {result.share:.3f} of fp16, {result.seconds:.0f} s"
+            _say(f"{name} seed {cell.seed}: {said}")
     return failed
+
+
+def _together(missing: Sequence[Cell]) -> list[Cell]:
+    """The next cell; for Model Optimizer, which keeps nothing, all seeds of its row."""
+    first = missing[0]
+    if first.row.method is not Method.MODELOPT:
+        return [first]
+    return [cell for cell in missing if cell.row == first.row]
 
 
 def _cells(chosen: Sequence[Row], seeds: Sequence[int], prompts: int) -> Iterator[Cell]:
@@ -94,16 +107,21 @@ def _cells(chosen: Sequence[Row], seeds: Sequence[int], prompts: int) -> Iterato
             yield Cell(row, seed, prompts)
 
 
-def _measured(cell: Cell, home: Path, store: Path, peer: Peer) -> Result:
+def _measured(cells: Sequence[Cell], home: Path, store: Path, peer: Peer) -> list[Result]:
+    """What cells of one row came to."""
     began_s = time.monotonic()
-    family = cell.row.question.family
-    model = _outliers_of(family.name, home) if cell.row.spiky else family.folder
-    if cell.row.method is Method.MODELOPT:
-        share, metrics = measure(cell, model, store, peer)
+    row = cells[0].row
+    family = row.question.family
+    model = _outliers_of(family.name, home) if row.spiky else family.folder
+    if row.method is Method.MODELOPT:
+        found = measure(cells, model, store, peer)
     else:
-        with build(cell, model, chain(cell.row.question, cell.row.method), store) as out:
-            share, metrics = share_of_fp16(out, family), metrics_of(out)
-    return Result(share, metrics, time.monotonic() - began_s)
+        found = []
+        for cell in cells:
+            with build(cell, model, chain(row.question, row.method), store) as out:
+                found.append((share_of_fp16(out, family), metrics_of(out)))
+    seconds = (time.monotonic() - began_s) / len(cells)
+    return [Result(share, metrics, seconds) for share, metrics in found]
 
 
 def _outliers_of(name: str, home: Path) -> Path:

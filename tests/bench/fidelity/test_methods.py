@@ -70,7 +70,7 @@ def test_every_linear_is_counted(family: Family, count: int) -> None:
     assert len(family.linears()) == count
 
 
-def test_linears_that_read_the_same_share_a_scale() -> None:
+def test_linears_that_read_the_same_share_a_scale_and_a_factor() -> None:
     q, k, v = (Linear(f"b.0.attn1.{role}", 64, 64) for role in ("to_q", "to_k", "to_v"))
     alone = Linear("b.0.attn2.to_q", 64, 64)
     single = [Linear(f"single_transformer_blocks.0.{one}", 64, 64) for one in ("attn.to_q", "proj_mlp")]
@@ -81,5 +81,8 @@ def test_linears_that_read_the_same_share_a_scale() -> None:
             return (q, k, v, alone, *single, *joint)
 
     made = Made("made", "", "transformer", 1.0, (), ())
+    codes = 8 * (64 * 64 // 2 + 2 * 64)
     # q, k and v; alone; the single block's; image and text of the joint block
-    assert svdquant_bytes(made, 0) - 8 * (64 * 64 // 2 + 2 * 64) == 5 * 4 * 64
+    assert svdquant_bytes(made, 0) - codes == 5 * 4 * 64
+    # the same share a right factor, but for the single block's feed-forward
+    assert svdquant_bytes(made, 1) - svdquant_bytes(made, 0) == 2 * (6 * 64 + 8 * 64)
