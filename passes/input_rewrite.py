@@ -58,6 +58,9 @@ class InputRewrite(Pass):
     rank: int = field(
         default=32, kw_only=True, metadata=limits(0, 4096, "of the low-rank branch to come; 0 for none")
     )
+    symmetric: bool = field(
+        default=True, kw_only=True, metadata=limits(None, None, "whether the activations to come are")
+    )
     skip: tuple[str, ...] = field(
         default=(),
         kw_only=True,
@@ -82,7 +85,7 @@ class InputRewrite(Pass):
     @property
     def rounding(self) -> RoundingToCome:
         """What the layers are prepared for."""
-        return RoundingToCome(self.bits, self.group, self.rank)
+        return RoundingToCome(self.bits, self.group, self.rank, self.symmetric)
 
     @abstractmethod
     def propose(self, weight: Floats, rows: Rows) -> Proposal:

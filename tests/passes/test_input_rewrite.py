@@ -96,6 +96,7 @@ def test_own_options_come_first_and_the_shared_ones_by_name() -> None:
         "bits",
         "group",
         "rank",
+        "symmetric",
         "skip",
         "optional",
     ]
