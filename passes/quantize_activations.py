@@ -30,6 +30,7 @@ import onnx_ir as ir
 from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import inner_values, read_samples
 from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
+from latentc.passes.relative_error import relative_error
 from latentc.passes.weights import (
     BRANCH_OF,
     SMALLEST_STEP,
@@ -116,11 +117,7 @@ class QuantizeActivations(Pass):
         """‖rounded - x‖ / ‖x‖ of the value."""
         values = [values[name_of(rounded.value)] for values in seen]
         rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values])
-        norm = float(np.linalg.norm(rows))
-        error = float(
-            np.linalg.norm(rounded_rows(rows, rounded.bits, self.group, symmetric=self.symmetric) - rows)
-        )
-        return error / norm if norm > 0 else 0.0
+        return relative_error(rounded_rows(rows, rounded.bits, self.group, symmetric=self.symmetric), rows)
 
     def _round(self, graph: ir.Graph, rounded: _Rounded) -> None:
         value = rounded.value
