@@ -175,12 +175,7 @@ class InputRewrite(Pass):
             and _mean(folded.errors) <= _AS_GOOD * _mean(online)
         )
         for number, shared in enumerate(found.inputs):
-            ways = [("as it is", before[number], not is_folded and online[number] == before[number])]
-            if folded is not None:
-                ways.append((f"{folded.way}, folded", folded.errors[number], is_folded))
-            if folded is not apart[number]:
-                error = apart[number].errors[0]
-                ways.append((apart[number].way, error, not is_folded and error < before[number]))
+            ways = _tried(before[number], apart[number], folded, number, is_folded=is_folded)
             for linear in shared.linears:
                 context.ledger.try_out(*(Trial(linear.name, self.name, *way) for way in ways))
         if is_folded and folded is not None and isinstance(makers, Makers):
@@ -206,6 +201,19 @@ class InputRewrite(Pass):
         if isinstance(makers, Makers) and self.mixes_channels and makers.mixes == 1:
             return f"{makers} can only be scaled"
         return makers
+
+
+def _tried(
+    before: float, apart: Proposal, folded: Proposal | None, number: int, *, is_folded: bool
+) -> list[tuple[str, float, bool]]:
+    """What was tried for reading ``number``: the way, what it loses, whether it was taken."""
+    error = apart.errors[0]
+    ways = [("as it is", before, not is_folded and error >= before)]
+    if folded is not None:
+        ways.append((f"{folded.way}, folded", folded.errors[number], is_folded))
+    if apart is not folded:
+        ways.append((apart.way, error, not is_folded and error < before))
+    return ways
 
 
 def _told(way: str, before: float, after: float) -> str:

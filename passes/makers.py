@@ -6,9 +6,9 @@
     y = softmax · v, by heads           y · T: what makes v, for T within a head
 
 Split, Reshape, Transpose, Unsqueeze and sums that keep the channels may lie between. A scalar, or a vector
-that others read as well, becomes a vector of its own. That is what adaLN costs, norm(x) · (1 + scale) + shift:
-K numbers, as many as a Mul before the linears, but no node. To put 1 / s - 1 into the bias behind ``scale``
-would cost none, but for s of 50 float16 would keep the sum of 1 and that to 2 % only.
+that others read as well, becomes a vector of its own. adaLN, norm(x) · (1 + scale) + shift, costs that: K
+numbers, as many as a Mul before the linears, but no node. To put 1 / s - 1 into the bias behind ``scale``
+would cost none, but for s of 50 float16 would keep the sum of 1 and that to 1 % only.
 """
 
 from __future__ import annotations
