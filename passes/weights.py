@@ -31,6 +31,9 @@ BRANCH_OF = "latentc.branch_of"
 """Node metadata on the two MatMuls of a low-rank branch: the name of the weight that was split."""
 REWRITES_INPUT = "latentc.rewrites_input"
 """Node metadata on nodes that a pass put before linears: Mul and MatMul by a constant, Reshape."""
+OWN_CONSTANTS = "latentc.own_constants"
+"""Node metadata: which inputs became vectors of its own, in place of a scalar or a shared one, when a pass
+folded a scale into them; numbers with commas between."""
 SMALLEST_STEP = np.float32(2.0**-24)
 """The smallest positive float16: the step of what is all zeros."""
 ORIGINAL = "latentc.original"
