@@ -170,7 +170,7 @@ def _svdquant(question: Question, rounding: str) -> list[str]:
     joined = _listed((*family.plain, *family.floating, _LONE))
     lone = [f"{{split-low-rank: {{{split}, skip: {skip}}}}}"] if family.is_flux else []
     return [
-        f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {rank}, skip: {skip}}}}}",
+        f"{{smooth: {{{_smoothing(bits, rank)}, skip: {skip}}}}}",
         f"{{split-low-rank: {{{split}, shared: true, skip: {joined}}}}}",
         *lone,
         _int4(family, GROUP, rounding),
@@ -189,8 +189,7 @@ def _ours(question: Question, precisions: str) -> list[str]:
     share = ceiling_share(family, question.ceiling)
     codes = _codes(question)
     return [
-        f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {SMOOTHING_RANK}, "
-        f"skip: {plain}{codes}}}}}",
+        f"{{smooth: {{{_smoothing(bits, SMOOTHING_RANK)}, skip: {plain}{codes}}}}}",
         f"{{allocate: {{{precisions}max_ratio: {share:.4f}, activations: {question.setting.bits}, "
         f"unrounded: {plain}, group: {GROUP}, skip: {skip}{codes}}}}}",
         f"{{split-subspace: {{group: {GROUP}, optional: true, skip: {skip}}}}}",
@@ -198,6 +197,11 @@ def _ours(question: Question, precisions: str) -> list[str]:
         "{quantize-int8-weights: {optional: true}}",
         _int4(family, GROUP, "gptq"),
     ]
+
+
+def _smoothing(bits: int, rank: int) -> str:
+    """The scales stand before the linears and count, as the bytes above say: nothing is folded."""
+    return f"fold: false, grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {rank}"
 
 
 def _int4(family: Family, group: int, rounding: str) -> str:
