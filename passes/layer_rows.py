@@ -17,7 +17,7 @@ from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.calibration import require_calibration
 from latentc.passes.channel_transform import folded_before
-from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, read, read_floats
+from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, constant_floats, read
 from latentc.recipes.choice import Choice
 
 ROWS = "rows"
@@ -104,15 +104,8 @@ def _rewritten(value: ir.Value | None, rows: Floats) -> Floats:
 
 
 def _floats(value: ir.Value | None) -> Floats:
-    """A constant, or what Cast, Transpose and DequantizeLinear by columns make of one."""
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "Cast":
-        return _floats(node.inputs[0])
-    if node is not None and node.op_type == "Transpose" and len(_floats(node.inputs[0]).shape) == 2:
-        return _floats(node.inputs[0]).T
-    if node is not None and node.op_type == "DequantizeLinear" and node.attributes.get_int("axis", 1) == 1:
-        return _floats(node.inputs[0]) * _floats(node.inputs[1])
-    tensor = constant(value)
-    if tensor is None:
+    """What ``value`` always is."""
+    found = constant_floats(value)
+    if found is None:
         raise PassError("rows", "a value is rewritten by something that is no constant", "report this graph")
-    return read_floats(tensor)
+    return found

@@ -141,6 +141,23 @@ def read_floats(tensor: ir.TensorProtocol) -> Floats:
     return np.asarray(read(tensor)).astype(np.float32)
 
 
+def constant_floats(value: ir.Value | None) -> Floats | None:
+    """A constant, or what Cast, Transpose and DequantizeLinear by columns make of one; None for others."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        tensor = constant(value)
+        return None if tensor is None else read_floats(tensor)
+    first = constant_floats(node.inputs[0]) if node.inputs else None
+    if first is None or node.op_type == "Cast":
+        return first
+    if node.op_type == "Transpose" and first.ndim == 2:
+        return first.T
+    if node.op_type == "DequantizeLinear" and node.attributes.get_int("axis", 1) == 1:
+        steps = constant_floats(node.inputs[1])
+        return None if steps is None else first * steps
+    return None
+
+
 def finite_floats(array: Array, name: str, pass_name: str) -> Floats:
     """``array``, the values of the weight ``name``, as float32; raises PassError when one is not finite."""
     floats = array.astype(np.float32)
