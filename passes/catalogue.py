@@ -9,7 +9,7 @@ from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
 from latentc.passes.compress_heads import CompressHeads
 from latentc.passes.fuse_lora import FuseLora
-from latentc.passes.integer_convolutions import IntegerConvolutions
+from latentc.passes.integer_products import IntegerProducts
 from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
@@ -32,7 +32,7 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeInt8Weights,
     QuantizeInt4,
     QuantizeActivations,
-    IntegerConvolutions,
+    IntegerProducts,
     Cast,
 )
 

@@ -204,7 +204,8 @@ def _read_by_quantized(
         _, weight, K = wanted[0]
         rounded = _Rounded(value, nodes, weight, K, wanted_bits)
         producer = value.producer()
-        if producer is not None and SIMULATED in producer.metadata_props:
+        is_static = producer is not None and producer.op_type == "DequantizeLinear"
+        if producer is not None and (is_static or SIMULATED in producer.metadata_props):
             yield rounded, Refusal(weight, "its input is rounded already")
         elif K % group:
             yield rounded, Refusal(weight, f"its {K} inputs are no multiple of the group, {group}")

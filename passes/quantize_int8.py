@@ -25,6 +25,7 @@ from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext
 from latentc.passes.calibration import read_samples, write_typed
 from latentc.passes.nncf_bridge import ActivationSteps, calibrated_convolutions
 from latentc.passes.options import limits
+from latentc.passes.quantized_input import quantized_input
 from latentc.passes.relative_error import relative_error
 from latentc.passes.weights import (
     SMALLEST_STEP,
@@ -103,7 +104,7 @@ class QuantizeInt8(Pass):
             if source is None or step is None or not step > 0:
                 refusals.append(Refusal(convolution.name, "calibration saw nothing but zeros"))
                 continue
-            convolution.node.replace_input_with(0, _quantized(graph, source, step))
+            convolution.node.replace_input_with(0, quantized_input(graph, source, step))
             _quantize_kernel(graph, convolution, context.ledger)
             _correct_bias(graph, convolution.node, found.biases)
             changes.append(Change(convolution.name, f"int8, activations in steps of {step:.4g}"))
@@ -118,30 +119,6 @@ class QuantizeInt8(Pass):
 def _codes_type(node: ir.Node) -> ir.DataType | None:
     tensor = constant(node.inputs[0])
     return None if tensor is None else tensor.dtype
-
-
-def _quantized(graph: ir.Graph, source: ir.Value, step: float) -> ir.Value:
-    """The value of ``source`` after rounding; the nodes are made once and shared."""
-    name = name_of(source)
-    for use in source.uses():
-        if use.node.op_type == "QuantizeLinear":
-            (reader,) = use.node.successors()
-            return reader.outputs[0]
-    scale = initializer(graph, f"{name}.step", ir.tensor(np.float32(step)))
-    quantize = ir.node("QuantizeLinear", [source, scale], attributes={"output_dtype": ir.DataType.INT8.value})
-    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale])
-    for node, ending, dtype in (
-        (quantize, "int8", ir.DataType.INT8),
-        (dequantize, "quantized", ir.DataType.FLOAT),
-    ):
-        node.name = node.outputs[0].name = f"{name}.{ending}"
-        node.outputs[0].dtype, node.outputs[0].shape = dtype, source.shape
-    producer = source.producer()
-    if producer is None:
-        graph.insert_before(graph[0], [quantize, dequantize])
-    else:
-        graph.insert_after(producer, [quantize, dequantize])
-    return dequantize.outputs[0]
 
 
 def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedger) -> None:

@@ -68,7 +68,7 @@ class Lower(Stage):
         if target.float_type is FloatType.FLOAT16:
             options["cast"] = _cast().identity()
         if _is_mobile(target):
-            options["convolutions"] = _integer_convolutions().identity()
+            options["convolutions"] = _integer_products().identity()
         return options
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -123,7 +123,10 @@ class Lower(Stage):
         from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model, write_model
         from latentc.passes.weight_bytes import quantized_names
 
-        model = _integer_convolutions()(model, PassContext()).model
+        others = quantized_names(model)  # scales and rotations, and what allocate left in floats
+        weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
+        known = entry_of_model(model, f"{self.component}/{ORT_FILE}", "")
+        model = _integer_products()(model, PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
         if (source / DATA_FILE).stat().st_size > LARGEST_WEIGHT_BYTES:
             write_model(model, out)
@@ -135,10 +138,8 @@ class Lower(Stage):
         progress(0.8, f"{self.component}: checking what was fused")
         content = content_of_ort(out / ORT_FILE)
         check_fused(model, content.nodes, self.component)
-        weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
-        others = quantized_names(model)  # scales and rotations, and what allocate left in floats
         entry = replace(
-            entry_of_model(model, f"{self.component}/{ORT_FILE}", ""),
+            known,
             weight_bytes=sum(content.initializer_bytes.values()),
             # codes, steps and branch are named after the weight that they stand for
             quantized_bytes=sum(
@@ -197,10 +198,10 @@ def _packages(target: Target) -> tuple[str, ...]:
     return ("onnxruntime", "flatbuffers") if _is_mobile(target) else ()
 
 
-def _integer_convolutions() -> Pass:
-    from latentc.passes.integer_convolutions import IntegerConvolutions
+def _integer_products() -> Pass:
+    from latentc.passes.integer_products import IntegerProducts
 
-    return IntegerConvolutions(optional=True)
+    return IntegerProducts(optional=True)
 
 
 def _cast() -> Pass:

@@ -107,7 +107,7 @@ CASES = (
     Case("quantize-int4{rounding=gptq}", "12288 x 3072"),
     Case("quantize-int4{rounding=scale-estimation}", "3072 x 3072"),
     Case("quantize-activations", "3072 x 3072", ("quantize-int4",)),
-    Case("integer-convolutions", "convolution 640", ("quantize-int8",)),
+    Case("integer-products", "convolution 640", ("quantize-int8",)),
     Case("cast", "3072 x 3072"),
 )
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from tests.passes.four_gates import assert_twice_is_once, largest_error
-from tests.passes.graphs import model_of
+from tests.passes.graphs import inputs_of, model_of
 
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.model_file import write_model
+from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int8_weights import QuantizeInt8Weights
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.passes.weight_bytes import weigh
@@ -72,3 +74,50 @@ def test_a_broken_weight(tmp_path: Path) -> None:
     after = EVERYTHING(model, PassContext()).model
     with pytest.raises(PassError, match="'w' holds NaN or infinity"):
         write_model(after, tmp_path)
+
+
+STATIC = QuantizeInt8Weights(only=("*",), static=True)
+
+
+def recorded(folder: Path, model: ir.Model, **scaled: float) -> PassContext:
+    folder.mkdir()
+    for number in range(3):
+        feeds = inputs_of(model, {"B": 2, "T": 5}, number)
+        arrays = {name: array.astype(np.float32) * scaled.get(name, 1) for name, array in feeds.items()}
+        np.savez(folder / f"{number}.npz", **arrays)  # type: ignore[arg-type] # stubs
+    return PassContext(calibration=folder)
+
+
+def test_static_activations_lose_eight_bits_too(tmp_path: Path, seed: int) -> None:
+    model = model_of(LINEAR)
+    context = recorded(tmp_path / "records", model)
+    result = STATIC(model, context)
+    # the largest of 1280 normal values is 3.3 deviations: a step of 0.026, and the weights' own 0.006
+    assert 0.006 < largest_error(model, result.model, tmp_path, seed) < 0.02
+    (change,) = result.changes
+    assert change.what.startswith(
+        "float32[128,64] to int8, a step for each output, activations in steps of 0.0"
+    )
+    assert_twice_is_once(STATIC, model, context)
+
+
+def test_static_activations_need_records() -> None:
+    with pytest.raises(PassError, match="needs calibration data, and there is none"):
+        STATIC(model_of(LINEAR), PassContext())
+
+
+def test_what_only_zeros_reach_stays(tmp_path: Path) -> None:
+    model = model_of(LINEAR)
+    optional = QuantizeInt8Weights(only=("*",), static=True, optional=True)
+    result = optional(model, recorded(tmp_path / "records", model, x=0))
+    assert result.changes == ()
+    assert [refusal.why for refusal in result.refusals] == [
+        "multiplies nothing but zeros in what was recorded"
+    ]
+
+
+def test_simulated_activations_leave_static_ones_alone(tmp_path: Path) -> None:
+    model = model_of(LINEAR)
+    context = recorded(tmp_path / "records", model)
+    result = QuantizeActivations(bits=8, optional=True)(STATIC(model, context).model, context)
+    assert [refusal.why for refusal in result.refusals] == ["its input is rounded already"]

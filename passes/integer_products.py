@@ -1,10 +1,12 @@
-"""Integer-convolutions: what quantize-int8 prepared, as the operator that onnxruntime executes in INT8.
+"""Integer-products: what was prepared for INT8, as the operators that onnxruntime executes in INT8.
 
     before   x.int8 = QuantizeLinear(x, x.step)
              x.quantized = DequantizeLinear(x.int8, x.step)
              y = Conv(x.quantized, DequantizeLinear(w.codes, w.steps), b)
-    after    x.uint8 = QuantizeLinear(x, x.step, 128)         one for all convolutions that read x
+             z = MatMul(x.quantized, DequantizeLinear(v.codes, v.steps))
+    after    x.uint8 = QuantizeLinear(x, x.step, 128)         one for all that read x
              y = Cast(ConvInteger(x.uint8, w.codes, 128)) · w.scale + w.bias      w.scale: [1, N, 1, …]
+             z = Cast(MatMulInteger(x.uint8, v.codes, 128)) · v.scale             v.scale: [N]
 
 onnxruntime's CPU fuses Q/DQ around a Conv only when its output is quantized too. That would round every
 output to 8 bits once more, which costs 7 to 17 dB of a layer; the sums of ConvInteger stay whole.
@@ -25,11 +27,12 @@ from latentc.passes.weights import Array, constant, initializer, lazy, name_of, 
 
 ZERO_POINT = 128
 """Of the unsigned codes: the signed ones moved up, since ConvInteger takes unsigned activations."""
+_INTEGER = {"Conv": "ConvInteger", "MatMul": "MatMulInteger"}
 
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A quantized Conv: what is rounded, in which step, the kernel's codes and their steps."""
+    """What a quantized node reads: what is rounded, in which step, the weight's codes and their steps."""
 
     source: ir.Value
     step: ir.Value
@@ -38,22 +41,24 @@ class _Quantized:
 
 
 @dataclass(frozen=True)
-class IntegerConvolutions(Pass):
-    """Execute quantized convolutions on integers."""
+class IntegerProducts(Pass):
+    """Execute quantized convolutions and linears on integers."""
 
-    name: ClassVar[str] = "integer-convolutions"
+    name: ClassVar[str] = "integer-products"
     version: ClassVar[int] = 1
     preserves: ClassVar[bool] = True
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
-        """Replace every Conv between Q/DQ pairs of symmetric INT8."""
+        """Replace every Conv and MatMul between Q/DQ pairs of symmetric INT8."""
         graph = model.graph
         changes: list[Change] = []
         refusals: list[Refusal] = []
         for node in list(graph):
-            if node.op_type != "Conv" or node.domain:
+            if node.op_type not in _INTEGER or node.domain:
                 continue
             found = _quantized(node)
+            if found is None and node.op_type == "MatMul":
+                continue  # of activations, or with a weight in floats or in 4 bits
             bias = node.inputs[2] if len(node.inputs) > 2 else None
             if found is None:
                 refusals.append(Refusal(name_of(node.outputs[0]), "has no INT8 input and kernel"))
@@ -91,7 +96,8 @@ def _made_by(value: ir.Value | None, operator: str) -> ir.Node | None:
 
 def _replace(graph: ir.Graph, node: ir.Node, found: _Quantized, bias: ir.Value | None) -> None:
     N, *rest = shape_of_codes(found.codes)
-    shape = (1, N, *(1 for _ in rest[1:]))
+    is_linear = node.op_type == "MatMul"
+    shape = (rest[0],) if is_linear else (1, N, *(1 for _ in rest[1:]))
     stem = name_of(found.codes).removesuffix(".codes")
     unsigned, zero_point = _unsigned(graph, found)
     scale = graph.initializers.get(f"{stem}.scale")
@@ -104,9 +110,11 @@ def _replace(graph: ir.Graph, node: ir.Node, found: _Quantized, bias: ir.Value |
         )
     output = node.outputs[0]
     last = name_of(output)
-    convolve = ir.node("ConvInteger", [unsigned, found.codes, zero_point], attributes=dict(node.attributes))
-    widen = ir.node("Cast", [convolve.outputs[0]], attributes={"to": ir.DataType.FLOAT.value})
-    nodes = [convolve, widen, ir.node("Mul", [widen.outputs[0], scale])]
+    product = ir.node(
+        _INTEGER[node.op_type], [unsigned, found.codes, zero_point], attributes=dict(node.attributes)
+    )
+    widen = ir.node("Cast", [product.outputs[0]], attributes={"to": ir.DataType.FLOAT.value})
+    nodes = [product, widen, ir.node("Mul", [widen.outputs[0], scale])]
     if bias is not None:
         tensor = constant(bias)
         spread = graph.initializers.get(f"{name_of(bias)}.spread")
@@ -120,7 +128,7 @@ def _replace(graph: ir.Graph, node: ir.Node, found: _Quantized, bias: ir.Value |
     for new, ending in zip(nodes, ("sums", "widened", "scaled", "biased"), strict=False):
         new.name = new.outputs[0].name = f"{last}.{ending}"
         new.outputs[0].shape = output.shape
-        new.outputs[0].dtype = ir.DataType.INT32 if new is convolve else ir.DataType.FLOAT
+        new.outputs[0].dtype = ir.DataType.INT32 if new is product else ir.DataType.FLOAT
     graph.insert_before(node, nodes)
     output.replace_all_uses_with(nodes[-1].outputs[0], replace_graph_outputs=True)
     graph.remove(node, safe=True)
@@ -128,7 +136,7 @@ def _replace(graph: ir.Graph, node: ir.Node, found: _Quantized, bias: ir.Value |
 
 
 def shape_of_codes(codes: ir.Value) -> tuple[int, ...]:
-    """[N, C, …] of stored codes."""
+    """[N, C, …] of a kernel's stored codes, [K, N] of a linear's."""
     tensor = constant(codes)
     return () if tensor is None else shape_of(tensor)
 
