@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from latentc.compiler.sampling_options import TOOLS
+from latentc.compiler.sampling_options import drawing_identity
 from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import threads, versions
 from latentc.passes.layer_rows import ROWS
 
 if TYPE_CHECKING:
@@ -50,14 +49,9 @@ class Calibrate(Stage):
     def options(self) -> dict[str, Json]:
         """What is drawn, how, how much of it is kept, and by which packages."""
         return {
-            "family": self.family,
-            "sampling": self.sampling.identity(),
-            "prompts": list(self.prompts),
-            "seeds": list(self.seeds),
+            **drawing_identity(self.family, self.sampling, self.prompts, self.seeds),
             "samples": self.samples,
             "rows": self.rows,
-            "toolchain": dict(versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))),
-            "threads": threads(),
         }
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from latentc.compiler.sampling_options import TOOLS
+from latentc.compiler.sampling_options import drawing_identity
 from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import threads, versions
 
 if TYPE_CHECKING:
     from latentc.compiler.sampling_options import SamplingOptions
@@ -40,14 +39,7 @@ class Sensitivity(Stage):
 
     def options(self) -> dict[str, Json]:
         """What is drawn, how, and by which packages."""
-        return {
-            "family": self.family,
-            "sampling": self.sampling.identity(),
-            "prompts": list(self.prompts),
-            "seeds": list(self.seeds),
-            "toolchain": dict(versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))),
-            "threads": threads(),
-        }
+        return drawing_identity(self.family, self.sampling, self.prompts, self.seeds)
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
         """Write the gains into ``out``; takes no inputs.
