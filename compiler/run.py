@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from latentc.compiler.explain import reason_stale
+from latentc.compiler.finished_units import share_finished
 from latentc.compiler.plan import Plan
-from latentc.compiler.stage import Step
+from latentc.compiler.stage import ResumableStage, Step
 from latentc.compiler.store import Artifact, Store, disk_error, is_disk_error
 from latentc.errors import ResourceError
 from latentc.runtime.manifest import Json
@@ -31,12 +32,28 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class StepState:
-    """A step of a plan as the store sees it: there, or stale and why; seconds it took the last time."""
+    """A step of a plan as the store sees it.
+
+    Args:
+        step: which.
+        cached: it is there.
+        why: what makes it stale, when it is not.
+        expected_s: seconds it took the last time; None when it never ran.
+        finished: the share (0…1) of a stale step that was done before it was stopped, and is kept.
+    """
 
     step: Step
     cached: bool
     why: str
     expected_s: float | None
+    finished: float = 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that running it will take, as far as known."""
+        if self.cached:
+            return 0.0
+        return None if self.expected_s is None else self.expected_s * (1 - self.finished)
 
 
 def states_of(plan: Plan, store: Store) -> tuple[StepState, ...]:
@@ -54,7 +71,11 @@ def states_of(plan: Plan, store: Store) -> tuple[StepState, ...]:
         else:
             before_key = before.get("key") if before else None
             why, cached = reason_stale(step.key, before_key if isinstance(before_key, dict) else None), False
-        states.append(StepState(step, cached, why, expected_s if isinstance(expected_s, float) else None))
+        finished = 0.0 if cached else share_finished(store.partial(step.digest).units)
+        if finished:
+            why += f"; {finished:.0%} of it is done"
+        expected_s = expected_s if isinstance(expected_s, float) else None
+        states.append(StepState(step, cached, why, expected_s, finished))
     return tuple(states)
 
 
@@ -72,7 +93,7 @@ def run_plan(plan: Plan, store: Store, observer: Observer) -> Mapping[str, Artif
         step = state.step
         artifact = store.find(step.digest)
         if artifact is None:
-            left = [later.expected_s for later in states[number - 1 :] if not later.cached]
+            left = [later.left_s for later in states[number - 1 :]]
             known = None if any(seconds is None for seconds in left) else sum(filter(None, left))
             observer.started(step.label, number, len(states), state.why, known)
             artifact, made = _make(step, artifacts, plan, store, observer)
@@ -90,22 +111,40 @@ def _make(
 ) -> tuple[Artifact, bool]:
     """Make one artifact, unless another process does so while we wait for it."""
     inputs: dict[str, Path] = {name: artifacts[below.label].path for name, below in step.inputs.items()}
-    with store.lock(step.digest):
-        already = store.find(step.digest)
-        if already is not None:
-            return already, False
-        with store.workspace() as work:
-            out = work / "content"
-            out.mkdir()
-            began_s = time.monotonic()
-            try:
-                step.stage.run(inputs, out, observer.progressed)
-            except MemoryError as error:
-                raise ResourceError(
-                    step.label, "ran out of memory", "use a machine with more, or a smaller model"
-                ) from error
-            except OSError as error:
-                if not is_disk_error(error):
-                    raise
-                raise disk_error(step.label, store.root, error) from error
-            return store.publish(step.digest, step.key, work, time.monotonic() - began_s), True
+    stage = step.stage
+    fix = "free space, then run the same command"
+    try:
+        with store.lock(step.digest):
+            already = store.find(step.digest)
+            if already is not None:
+                return already, False
+            if isinstance(stage, ResumableStage):
+                fix += ": it goes on with what is finished"
+                partial = store.open_partial(step.digest)
+                units = partial.units
+                return _published(
+                    step,
+                    partial.work,
+                    store,
+                    lambda out: stage.resume(inputs, out, units, observer.progressed),
+                ), True
+            with store.workspace() as work:
+                (work / "content").mkdir()
+                return _published(
+                    step, work, store, lambda out: stage.run(inputs, out, observer.progressed)
+                ), True
+    except MemoryError as error:
+        raise ResourceError(
+            step.label, "ran out of memory", "use a machine with more, or a smaller model"
+        ) from error
+    except OSError as error:
+        if not is_disk_error(error):
+            raise
+        raise disk_error(step.label, store.root, error, fix) from error
+
+
+def _published(step: Step, work: Path, store: Store, run: Callable[[Path], None]) -> Artifact:
+    """What ``run`` makes of ``work/content``, in the store."""
+    began_s = time.monotonic()
+    run(work / "content")
+    return store.publish(step.digest, step.key, work, time.monotonic() - began_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -48,32 +48,62 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """P prompts, drawn.
+class Outcome:
+    """What records of components are made of, for P prompts.
 
     Args:
         token_ids: [P, T] by tokenizer folder.
-        negative_token_ids: [1, T] by tokenizer folder; empty without guidance.
-        embeddings: [P, …] by the family's names.
-        negative_embeddings: [1, …]; empty without guidance.
-        initial_latents: [P, C, h, w], deviation 1.
-        step_noise: [P, steps - 1, C, h, w] for LCM, else None.
-        trajectory: [Q, steps + 1, C, h, w] of the first Q prompts.
         final_latents: [P, C, h, w].
         pictures: [P, H, W, 3].
         denoiser: records at the places asked for, in their order.
     """
 
     token_ids: Arrays
+    final_latents: npt.NDArray[np.float32]
+    pictures: npt.NDArray[np.uint8]
+    denoiser: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Drawn(Outcome):
+    """P prompts, drawn.
+
+    Args:
+        negative_token_ids: [1, T] by tokenizer folder; empty without guidance.
+        embeddings: [P, …] by the family's names.
+        negative_embeddings: [1, …]; empty without guidance.
+        initial_latents: [P, C, h, w], deviation 1.
+        step_noise: [P, steps - 1, C, h, w] for LCM, else None.
+        trajectory: [Q, steps + 1, C, h, w] of the first Q prompts.
+    """
+
     negative_token_ids: Arrays
     embeddings: Arrays
     negative_embeddings: Arrays
     initial_latents: npt.NDArray[np.float32]
     step_noise: npt.NDArray[np.float32] | None
     trajectory: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DrawnBatch:
+    """The B prompts of one batch, drawn.
+
+    Args:
+        embeddings: [B, …] by the family's names.
+        step_noise: [B, steps - 1, C, h, w] for LCM, else None.
+        trajectory: [steps + 1, C, h, w] for each of its prompts whose trajectory is kept.
+        final_latents: [B, C, h, w].
+        pictures: [B, H, W, 3].
+        denoiser: records at those of the places that are in this batch.
+    """
+
+    embeddings: Tensors
+    step_noise: npt.NDArray[np.float32] | None
+    trajectory: list[npt.NDArray[np.float32]]
     final_latents: npt.NDArray[np.float32]
     pictures: npt.NDArray[np.uint8]
-    denoiser: tuple[Record, ...]
+    denoiser: Mapping[Place, Record]
 
 
 def batch_size(height: int, width: int) -> int:
@@ -110,6 +140,89 @@ def _next(place: Place, prompts: int, steps: int, *, is_guided: bool) -> Place:
     return Place(0, (place.step + 1) % steps, 1)
 
 
+def batches_of(prompts: int, height: int, width: int) -> tuple[range, ...]:
+    """Which of ``prompts`` prompts are drawn together, for pictures of ``height`` × ``width`` pixels."""
+    together = batch_size(height, width)
+    return tuple(range(start, min(start + together, prompts)) for start in range(0, prompts, together))
+
+
+class Drawing:
+    """Prompts ready to be drawn with noise from latentc.runtime.noise.
+
+    A batch is the same whichever others are drawn, so one that was drawn before need not be drawn again.
+
+    Args:
+        original: what draws.
+        prompts: P texts.
+        seeds: P numbers.
+        places: where records of the denoiser are kept.
+        trajectory_prompts: for how many of the first prompts every step is kept.
+        capture: looks on.
+    """
+
+    def __init__(
+        self,
+        original: Original,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        places: Sequence[Place],
+        trajectory_prompts: int,
+        capture: RowCapture | None = None,
+    ) -> None:
+        options = original.options
+        self._original = original
+        self._prompts = prompts
+        self._seeds = seeds
+        self._places = places
+        self._trajectory_prompts = trajectory_prompts
+        self._capture = capture
+        self.initial_latents = runtime_noise.initial_latent(seeds, *original.latent_shape)
+        self.token_ids = original.token_ids(prompts)
+        self.negative_token_ids = original.token_ids([options.negative_prompt]) if original.is_guided else {}
+        self.negative = original.embed(self.negative_token_ids) if self.negative_token_ids else None
+        self.batches = batches_of(len(prompts), options.height, options.width)
+
+    def draw(self, batch: range, progress: Progress) -> DrawnBatch:
+        """Draw one of ``batches``; ``progress`` is told its share.
+
+        Raises:
+            ModelError: the pipeline gives NaN or infinity for a prompt.
+        """
+        original, part = self._original, slice(batch.start, batch.stop)
+        steps = original.options.steps
+        takes_noise = original.options.scheduler == "lcm" and steps > 1
+        embedded = original.embed({name: ids[part] for name, ids in self.token_ids.items()})
+        # [B, steps - 1, C, h, w]
+        fresh = _step_noise(original, self._seeds[part], steps) if takes_noise else None
+        if self._capture is not None:
+            self._capture.begin(batch)
+        records: dict[Place, Record] = {}
+        watch = _Watch(original, batch.start, self._places, self._trajectory_prompts, records)
+
+        def observe(call: DenoiserCall) -> None:
+            watch.look(call)
+            progress((call.step + 1) / steps, f"drawing prompts {batch.start + 1}…{batch.stop}")
+
+        noise = self.initial_latents[part]
+        latents = original.denoise(torch.from_numpy(noise), embedded, self.negative, _given(fresh), observe)
+        if not bool(latents.isfinite().all()):
+            bad = batch.start + int((~latents.flatten(1).isfinite().all(1)).nonzero()[0])
+            raise ModelError(
+                str(original.options.model_root),
+                f"the original itself gives NaN or infinity for prompt {bad}: '{self._prompts[bad]}'",
+                "check the checkpoint with diffusers alone; it cannot serve as a reference",
+            )
+        return DrawnBatch(
+            embeddings=embedded,
+            step_noise=fresh,
+            trajectory=watch.trajectory(noise * float(original.init_noise_sigma)),
+            final_latents=latents.numpy(),
+            pictures=original.pictures(latents),
+            denoiser=records,
+        )
+
+
 def draw(
     original: Original,
     prompts: Sequence[str],
@@ -118,71 +231,41 @@ def draw(
     places: Sequence[Place],
     trajectory_prompts: int,
     progress: Progress,
-    capture: RowCapture | None = None,
 ) -> Drawn:
-    """Draw ``prompts`` in batches with noise from latentc.runtime.noise; ``capture`` looks on.
+    """Draw ``prompts``, all of them.
 
     Raises:
         ModelError: the pipeline gives NaN or infinity for a prompt.
     """
+    drawing = Drawing(original, prompts, seeds, places=places, trajectory_prompts=trajectory_prompts)
+    drawn: list[DrawnBatch] = []
+    for batch in drawing.batches:
+
+        def part(done: float, words: str, batch: range = batch) -> None:
+            progress((batch.start + done * len(batch)) / len(prompts), words)
+
+        drawn.append(drawing.draw(batch, part))
     steps = original.options.steps
-    noise = runtime_noise.initial_latent(seeds, *original.latent_shape)
-    takes_noise = original.options.scheduler == "lcm" and steps > 1
-    token_ids = original.token_ids(prompts)
-    negative_ids = original.token_ids([original.options.negative_prompt]) if original.is_guided else {}
-    negative = original.embed(negative_ids) if negative_ids else None
-    embeddings: list[Tensors] = []
-    fresh: list[npt.NDArray[np.float32]] = []
-    kept: list[npt.NDArray[np.float32]] = []
-    finals: list[torch.Tensor] = []
-    pictures: list[npt.NDArray[np.uint8]] = []
-    records: dict[Place, Record] = {}
-    together = batch_size(original.options.height, original.options.width)
-    for start in range(0, len(prompts), together):
-        batch = slice(start, min(start + together, len(prompts)))
-        embedded = original.embed({name: ids[batch] for name, ids in token_ids.items()})
-        embeddings.append(embedded)
-        # [B, steps - 1, C, h, w]
-        batch_noise = _step_noise(original, seeds[batch], steps) if takes_noise else None
-        if batch_noise is not None:
-            fresh.append(batch_noise)
-        if capture is not None:
-            capture.begin(range(batch.start, batch.stop))
-        watch = _Watch(original, start, places, trajectory_prompts, records)
-
-        def observe(call: DenoiserCall, watch: _Watch = watch, batch: slice = batch) -> None:
-            watch.look(call)
-            share = (call.step + 1) / steps * (batch.stop - batch.start)
-            progress((batch.start + share) / len(prompts), f"drawing prompts {batch.start + 1}…{batch.stop}")
-
-        latents = original.denoise(
-            torch.from_numpy(noise[batch]), embedded, negative, _given(batch_noise), observe
-        )
-        if not bool(latents.isfinite().all()):
-            bad = start + int((~latents.flatten(1).isfinite().all(1)).nonzero()[0])
-            raise ModelError(
-                str(original.options.model_root),
-                f"the original itself gives NaN or infinity for prompt {bad}: '{prompts[bad]}'",
-                "check the checkpoint with diffusers alone; it cannot serve as a reference",
-            )
-        kept.extend(watch.trajectory(noise[batch] * float(original.init_noise_sigma)))
-        finals.append(latents)
-        pictures.append(original.pictures(latents))
+    records = {place: record for one in drawn for place, record in one.denoiser.items()}
+    fresh = [one.step_noise for one in drawn if one.step_noise is not None]
+    kept = [trajectory for one in drawn for trajectory in one.trajectory]
     return Drawn(
-        token_ids=dict(token_ids),
-        negative_token_ids=dict(negative_ids),
-        embeddings={name: torch.cat([e[name] for e in embeddings]).numpy() for name in embeddings[0]},
-        negative_embeddings={name: tensor.numpy() for name, tensor in (negative or {}).items()},
-        initial_latents=noise,
+        token_ids=dict(drawing.token_ids),
+        negative_token_ids=dict(drawing.negative_token_ids),
+        embeddings={
+            name: torch.cat([one.embeddings[name] for one in drawn]).numpy() for name in drawn[0].embeddings
+        },
+        negative_embeddings={name: tensor.numpy() for name, tensor in (drawing.negative or {}).items()},
+        initial_latents=drawing.initial_latents,
         step_noise=np.concatenate(fresh) if fresh else None,
         trajectory=np.stack(kept) if kept else np.zeros((0, steps + 1, *original.latent_shape), np.float32),
-        final_latents=torch.cat(finals).numpy(),
-        pictures=np.concatenate(pictures),
+        final_latents=np.concatenate([one.final_latents for one in drawn]),
+        pictures=np.concatenate([one.pictures for one in drawn]),
         denoiser=tuple(records[place] for place in places),
     )
 
 
-def records_of(original: Original, drawn: Drawn, component: Component, count: int) -> tuple[Record, ...]:
+def records_of(original: Original, drawn: Outcome, component: Component, count: int) -> tuple[Record, ...]:
     """What ``component`` took and gave, for at most ``count`` prompts spread over the drawn ones."""
     if component is original.family.denoiser:
         return drawn.denoiser

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentc.compiler.toolchain import threads, versions
+
 if TYPE_CHECKING:
     from latentc.runtime.manifest import Json
 
@@ -18,7 +20,7 @@ SCHEDULER_CLASSES: Mapping[str, str] = {
 }
 """A recipe's word for a scheduler, and diffusers' class."""
 
-TOOLS = ("torch", "diffusers", "transformers", "numpy", "pillow")
+_TOOLS = ("torch", "diffusers", "transformers", "numpy", "pillow")
 """The packages that compute a reference."""
 
 
@@ -75,3 +77,32 @@ class SamplingOptions:
             "width": self.width,
             "negative_prompt": self.negative_prompt,
         }
+
+
+def drawing_identity(
+    family: str, sampling: SamplingOptions, prompts: tuple[str, ...], seeds: tuple[int, ...]
+) -> dict[str, Json]:
+    """What decides the bytes of everything that the original draws: part of each drawing stage's options.
+
+    Args:
+        family: name of a latentc.recipes.family.Family.
+        sampling: how it draws.
+        prompts: P texts.
+        seeds: P numbers.
+
+    Raises:
+        ToolMissing: a package that draws is not installed.
+    """
+    return {
+        "family": family,
+        "sampling": sampling.identity(),
+        "prompts": list(prompts),
+        "seeds": list(seeds),
+        "toolchain": dict(drawing_tools(sampling)),
+        "threads": threads(),
+    }
+
+
+def drawing_tools(sampling: SamplingOptions) -> dict[str, str]:
+    """Versions of the packages that draw with ``sampling``; raises ToolMissing."""
+    return versions(*_TOOLS, *(("peft",) if sampling.loras else ()))

@@ -8,16 +8,19 @@ early step and in a late one is in the answer with its true weight, since the wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from latentc.compiler.sampling_loop import batch_size
+from latentc.compiler.finished_units import FinishedUnits
+from latentc.compiler.sampling_loop import batches_of
 from latentc.errors import ModelError
 from latentc.runtime import noise
 
 if TYPE_CHECKING:
-    from latentc.compiler.original import Original
+    from latentc.compiler.original import Original, Tensors
     from latentc.compiler.stage import Progress
 
 PERTURBATION = 0.02
@@ -30,6 +33,7 @@ def measure_gains(
     original: Original,
     prompts: Sequence[str],
     seeds: Sequence[int],
+    units: Path,
     progress: Progress,
     perturbation: float = PERTURBATION,
 ) -> dict[str, float]:
@@ -37,68 +41,96 @@ def measure_gains(
 
     Args:
         original: the pipeline; its weights are as before when this returns.
-        prompts: at most as many as are drawn together.
+        prompts: all are drawn for every linear.
         seeds: one a prompt.
+        units: a folder for latentc.compiler.finished_units, with what an earlier such call had measured.
         progress: told of each linear.
         perturbation: relative error that each linear's output is given.
 
     Raises:
         ModelError: the pipeline gives NaN or infinity.
+        OSError: ``units`` cannot be written.
     """
     linears = {
         f"{name}.weight": part
         for name, part in original.denoiser.named_modules()
         if isinstance(part, torch.nn.Linear)
     }
-    together = batch_size(original.options.height, original.options.width)
-    run = _Run(original, prompts[:together], seeds[:together])
-    progress(0.0, "drawing with the original")
-    with _LocalErrors(linears) as local:
-        exact = run.final_latents()
+    finished = FinishedUnits(units, 1 + len(linears))  # the first is what all are compared with
+    run = _Run(original, prompts, seeds)
+    exact, errors = _undisturbed(run, linears, finished, progress)
     size = exact.square().sum()
     gains: dict[str, float] = {}
-    for number, (name, part) in enumerate(linears.items()):
-        progress(number / len(linears), f"{name} ({number + 1} of {len(linears)})")
-        error = local.relative(name)
-        if error == 0:  # never called, zero, or a weight that 4 bits hold
-            gains[name] = 0.0
+    for number, (name, part) in enumerate(linears.items(), start=1):
+        unit = finished.read(number)
+        if unit is not None:
+            gains[name] = float(unit["gain"])
             continue
-        kept = part.weight.data
-        part.weight.data = kept + _rounding_error(kept) * (perturbation / error)
-        moved = run.final_latents()
-        part.weight.data = kept
-        gains[name] = float((moved - exact).square().sum() / size) / perturbation**2
+        progress(finished.count() / finished.total, f"{name} ({number} of {len(linears)})")
+        gains[name] = 0.0
+        error = errors[name]
+        if error != 0:  # else never called, zero, or a weight that 4 bits hold
+            kept = part.weight.data
+            part.weight.data = kept + _rounding_error(kept) * (perturbation / error)
+            moved = run.final_latents()
+            part.weight.data = kept
+            gains[name] = float((moved - exact).square().sum() / size) / perturbation**2
+        finished.write(number, {"gain": np.array(gains[name])})
     return gains
 
 
+def _undisturbed(
+    run: _Run, linears: Mapping[str, torch.nn.Linear], finished: FinishedUnits, progress: Progress
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The final latents of the original, and what rounding would do to each linear's output."""
+    unit = finished.read(0)
+    if unit is not None:
+        errors = dict(zip(linears, unit["errors"].tolist(), strict=True))
+        return torch.from_numpy(unit["latents"].astype(np.float64)), errors
+    progress(finished.count() / finished.total, "drawing with the original")
+    with _LocalErrors(linears) as local:
+        exact = run.final_latents()
+    errors = {name: local.relative(name) for name in linears}
+    finished.write(0, {"latents": exact.numpy(), "errors": np.array(list(errors.values()), np.float64)})
+    return exact, errors
+
+
 class _Run:
-    """A batch of prompts with its noise, drawn as often as asked, without its pictures."""
+    """Prompts with their noise, drawn as often as asked, without their pictures."""
 
     def __init__(self, original: Original, prompts: Sequence[str], seeds: Sequence[int]) -> None:
+        options = original.options
         self._original = original
-        self._embeddings = original.embed(original.token_ids(prompts))
         self._negative = None
         if original.is_guided:
-            self._negative = original.embed(original.token_ids([original.options.negative_prompt]))
-        self._seeds = seeds
-        self._noise = torch.from_numpy(noise.initial_latent(seeds, *original.latent_shape))
+            self._negative = original.embed(original.token_ids([options.negative_prompt]))
+        self._batches = [
+            (
+                original.embed(original.token_ids(prompts[batch.start : batch.stop])),
+                seeds[batch.start : batch.stop],
+            )
+            for batch in batches_of(len(prompts), options.height, options.width)
+        ]
 
     def final_latents(self) -> torch.Tensor:
-        """[B, C, h, w] float64; raises ModelError when it is not finite."""
-        latents = self._original.denoise(
-            self._noise, self._embeddings, self._negative, self._step_noise, lambda call: None
-        )
+        """[P, C, h, w] float64; raises ModelError when it is not finite."""
+        return torch.cat([self._drawn(embeddings, seeds) for embeddings, seeds in self._batches]).double()
+
+    def _drawn(self, embeddings: Tensors, seeds: Sequence[int]) -> torch.Tensor:
+        shape = self._original.latent_shape
+
+        def step_noise(step: int) -> torch.Tensor:
+            return torch.from_numpy(noise.step_noise(seeds, step, *shape))
+
+        first = torch.from_numpy(noise.initial_latent(seeds, *shape))
+        latents = self._original.denoise(first, embeddings, self._negative, step_noise, lambda call: None)
         if not bool(latents.isfinite().all()):
             raise ModelError(
                 str(self._original.options.model_root),
                 "the denoiser gives NaN or infinity for a calibration prompt",
                 "check the checkpoint with diffusers alone",
             )
-        return latents.double()
-
-    def _step_noise(self, step: int) -> torch.Tensor:
-        shape = self._original.latent_shape
-        return torch.from_numpy(noise.step_noise(self._seeds, step, *shape))
+        return latents
 
 
 def _rounding_error(weight: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from typing import ClassVar
 from latentc.runtime.manifest import Json
 
 Progress = Callable[[float, str], None]
-"""Called with the finished fraction (0…1) and a few words on what is being done now."""
+"""Called with the finished fraction (0…1) and a few words on what is being done now.
+
+The first call of a stage says what it begins with: 0, or what an earlier run had finished.
+"""
 
 
 class Stage(ABC):
@@ -35,6 +39,31 @@ class Stage(ABC):
     @abstractmethod
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
         """Read the folders ``inputs`` and write the result into the empty folder ``out``."""
+
+
+class ResumableStage(Stage):
+    """A stage of many units, long enough that those it has finished are kept when it is stopped.
+
+    How it is stopped does not matter: an error, a full disk, a kill, a power cut. What it writes in the end
+    is the same to the byte, however often that was.
+    """
+
+    def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+        """Do all of it at once, and keep nothing when it is stopped."""
+        with tempfile.TemporaryDirectory(prefix="latentc-") as units:
+            self.resume(inputs, out, Path(units), progress)
+
+    @abstractmethod
+    def resume(self, inputs: Mapping[str, Path], out: Path, units: Path, progress: Progress) -> None:
+        """Go on where an earlier call with the same options and inputs was stopped; at first, begin.
+
+        Args:
+            inputs: folders to read.
+            out: what that call left here, finished or not, trusted or removed before this returns; then it
+                holds the result and nothing else.
+            units: a folder for latentc.compiler.finished_units, kept until the result is published.
+            progress: as in ``run``.
+        """
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
     objects/<first 2>/<digest>/content/…   what the stage wrote
     objects/<first 2>/<digest>/record.json the key spelled out, and every file's size and SHA-256
     tmp/<pid>-<random>/                    work in progress; swept when its process is gone
+    partial/<digest>/                      work of a resumable stage, kept when its process is gone
     bad/<digest>-<n>/                      what was found damaged, kept for a look
     locks/<digest>                         held while a digest is being made
     plans/<name>.json                      the keys of the last plan, to say why a step is stale
 
-An artifact is published by fsync of its files and folders, a rename, and fsync of the parent. Correctness
+An artifact is published by fsync of its files and folders, a rename, and fsync of the parent. Its correctness
 does not depend on the locks: two writers of one digest write the same bytes and the second finds it there.
+Work in partial/ belongs to who holds the lock. It goes when its artifact is published, or when a store is
+opened and nobody went on with it for PARTIAL_KEPT_S.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +35,9 @@ from latentc.runtime.manifest import Json
 from latentc.runtime.whole_file import sync, whole_file
 
 RECORD_FORMAT = 1
+
+PARTIAL_KEPT_S = 14 * 24 * 3600.0
+"""How long unfinished work waits to be gone on with: after two weeks the recipe has most likely changed."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,27 @@ class Damage:
     reason: str
 
 
+@dataclass(frozen=True)
+class Partial:
+    """Where the work of a resumable stage lies until it is published.
+
+    Args:
+        folder: of one digest.
+    """
+
+    folder: Path
+
+    @property
+    def work(self) -> Path:
+        """What Store.publish takes; ``work/content`` is the stage's ``out``."""
+        return self.folder / "work"
+
+    @property
+    def units(self) -> Path:
+        """What is finished: latentc.compiler.finished_units."""
+        return self.folder / "units"
+
+
 class Store:
     """A folder of artifacts that many processes may use at once.
 
@@ -61,7 +89,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()  # stages run children elsewhere
         try:
-            for name in ("objects", "tmp", "bad", "locks", "plans"):
+            for name in ("objects", "tmp", "partial", "bad", "locks", "plans"):
                 (root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(
@@ -129,6 +157,26 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def partial(self, digest: str) -> Partial:
+        """Where unfinished work on ``digest`` lies, if there is any."""
+        return Partial(self.root / "partial" / digest)
+
+    def open_partial(self, digest: str) -> Partial:
+        """The unfinished work on ``digest``, begun when there is none; hold its lock meanwhile."""
+        partial = self.partial(digest)
+        for folder in (partial.work / "content", partial.units):
+            folder.mkdir(parents=True, exist_ok=True)
+        # what a process that was killed while it published has done
+        for left_over in partial.work.iterdir():
+            if left_over.name != "content":
+                left_over.unlink()
+        for _, path in _files(partial.work / "content"):
+            path.chmod(0o644)
+        os.utime(partial.units)  # asked for: it waits PARTIAL_KEPT_S from now
+        for folder in (partial.work, partial.folder, partial.folder.parent):
+            sync(folder)
+        return partial
+
     def publish(self, digest: str, key: dict[str, Json], work: Path, duration_s: float) -> Artifact:
         """Make ``work/content`` the artifact of ``digest``; afterwards it is there whole, or not at all.
 
@@ -168,6 +216,7 @@ class Store:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             sync(final.parent)
+            shutil.rmtree(self.partial(digest).folder, ignore_errors=True)  # else _sweep does it
         except OSError as error:
             raise disk_error(str(self.root), self.root, error) from error
         artifact = self.find(digest)
@@ -203,11 +252,19 @@ class Store:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove the workspaces of processes that are gone."""
+        """Remove workspaces of processes that are gone, and unfinished work that nobody goes on with."""
         for folder in (self.root / "tmp").iterdir():
             pid = folder.name.split("-", 1)[0]
             if pid.isdecimal() and not _is_alive(int(pid)):
                 shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.root / "partial").iterdir():
+            with (self.root / "locks" / folder.name).open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # another process works on it
+                if self.contains(folder.name) or _age_s(folder) > PARTIAL_KEPT_S:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_disk_error(error: OSError) -> bool:
@@ -215,13 +272,16 @@ def is_disk_error(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
-def disk_error(where: str, folder: Path, error: OSError) -> ResourceError:
-    """What a failed write in ``folder`` means to the user; ``where`` is what was being made."""
+def disk_error(
+    where: str, folder: Path, error: OSError, fix: str = "free space, then run the same command"
+) -> ResourceError:
+    """What a failed write in ``folder`` means to the user; ``where`` is what was being made.
+
+    ``fix`` is what to do about a full disk.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free_mib = shutil.disk_usage(folder).free // 2**20
-        return ResourceError(
-            where, f"the disk is full ({free_mib} MiB free)", "free space, then run the same command"
-        )
+        return ResourceError(where, f"the disk is full ({free_mib} MiB free)", fix)
     return ResourceError(
         error.filename or where, f"cannot be written: {error.strerror}", "check the disk and rights"
     )
@@ -237,6 +297,15 @@ def _files(content: Path) -> Iterator[tuple[str, Path]]:
         for name in sorted(names):
             path = Path(folder) / name
             yield path.relative_to(content).as_posix(), path
+
+
+def _age_s(folder: Path) -> float:
+    """Seconds since anything was added to unfinished work; 0 when it has gone meanwhile."""
+    try:
+        changed_s = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except FileNotFoundError:
+        return 0.0
+    return time.time() - changed_s
 
 
 def _is_alive(pid: int) -> bool:

@@ -64,6 +64,7 @@ def test_a_step_slower_than_the_last_run_is_estimated_by_itself(monkeypatch: pyt
     stream = Terminal()
     lines = ProgressLines(stream)
     lines.started("transform/unet", 1, 2, "not built yet", 10.0)
+    lines.progressed(0.0, "binding")
     now_s = 108.0
     lines.progressed(0.02, "begun")
     assert stream.getvalue().endswith("   2% begun, about 2.0 s left")
@@ -81,9 +82,22 @@ def test_time_left_in_a_step_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -
     stream = Terminal()
     lines = ProgressLines(stream)
     lines.started("export/unet", 1, 2, "not built yet", None)
+    lines.progressed(0.0, "begun")
     now_s = 104.0
     lines.progressed(0.5, "half")
     assert stream.getvalue().endswith("[1/2] export/unet  50% half, about 4.0 s left in this step")
     now_s = 108.0
     lines.progressed(1.0, "all")
     assert stream.getvalue().endswith("[1/2] export/unet 100% all")
+
+
+def test_time_left_counts_nothing_that_was_found_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    stream = Terminal()
+    lines = ProgressLines(stream)
+    lines.started("calibrate", 1, 2, "not built yet; 60% of it is done", None)
+    lines.progressed(0.6, "loading")
+    now_s = 120.0
+    lines.progressed(0.8, "drawing")
+    assert stream.getvalue().endswith(" 80% drawing, about 20 s left in this step")

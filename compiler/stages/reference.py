@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from latentc.compiler.sampling_options import TOOLS
+from latentc.compiler.sampling_options import drawing_identity, drawing_tools
 from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import threads, versions
 from latentc.validation.reference import FORMAT
 
 if TYPE_CHECKING:
@@ -55,14 +54,9 @@ class Reference(Stage):
     def options(self) -> dict[str, Json]:
         """What is drawn, how, by which packages, and which CLIP looks at it."""
         return {
-            "family": self.family,
-            "sampling": self.sampling.identity(),
-            "prompts": list(self.prompts),
-            "seeds": list(self.seeds),
+            **drawing_identity(self.family, self.sampling, self.prompts, self.seeds),
             "trajectory_prompts": self.trajectory_prompts,
             "clip": self.clip_digest,
-            "toolchain": dict(self._toolchain()),
-            "threads": threads(),
         }
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -115,13 +109,10 @@ class Reference(Stage):
             "trajectory_prompts": min(self.trajectory_prompts, len(self.prompts)),
             "weights": "float16",
             "arithmetic": "float32",
-            "toolchain": self._toolchain(),
+            "toolchain": dict(drawing_tools(self.sampling)),
         }
         text = json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         (out / "reference.json").write_text(text, encoding="utf-8")
-
-    def _toolchain(self) -> dict[str, str]:
-        return versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))
 
 
 def _write_drawn(drawn: Drawn, out: Path) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from latentc.compiler.sampling_options import TOOLS
-from latentc.compiler.stage import Progress, Stage
-from latentc.compiler.toolchain import threads, versions
+from latentc.compiler.finished_units import share_finished
+from latentc.compiler.sampling_options import drawing_identity
+from latentc.compiler.stage import Progress, ResumableStage
 
 if TYPE_CHECKING:
     from latentc.compiler.sampling_options import SamplingOptions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sensitivity(Stage):
+class Sensitivity(ResumableStage):
     """Draw the same prompts once for every linear of the denoiser, that linear a little wrong.
 
     Args:
@@ -31,7 +31,7 @@ class Sensitivity(Stage):
     """
 
     name: ClassVar[str] = "sensitivity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     family: str
     sampling: SamplingOptions
@@ -40,17 +40,10 @@ class Sensitivity(Stage):
 
     def options(self) -> dict[str, Json]:
         """What is drawn, how, and by which packages."""
-        return {
-            "family": self.family,
-            "sampling": self.sampling.identity(),
-            "prompts": list(self.prompts),
-            "seeds": list(self.seeds),
-            "toolchain": dict(versions(*TOOLS, *(("peft",) if self.sampling.loras else ()))),
-            "threads": threads(),
-        }
+        return drawing_identity(self.family, self.sampling, self.prompts, self.seeds)
 
-    def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
-        """Write the gains into ``out``; takes no inputs.
+    def resume(self, inputs: Mapping[str, Path], out: Path, units: Path, progress: Progress) -> None:
+        """Write the gains into ``out``; takes no inputs. A unit is a linear.
 
         Raises:
             ModelError: the original cannot be loaded, or gives NaN or infinity.
@@ -60,10 +53,12 @@ class Sensitivity(Stage):
         from latentc.passes.layer_gains import write_gains
         from latentc.recipes.family import family_named
 
-        progress(0.0, "loading the original")
+        kept = share_finished(units)
+        words = f"; {kept:.0%} was measured before" if kept else ""
+        progress(0.98 * kept, f"loading the original{words}")
         original = Original(family_named(self.family), self.sampling)
         gains = measure_gains(
-            original, self.prompts, self.seeds, lambda done, words: progress(0.02 + 0.98 * done, words)
+            original, self.prompts, self.seeds, units, lambda done, words: progress(0.02 + 0.98 * done, words)
         )
         write_gains(gains, out)
         progress(1.0, f"{len(gains)} linears")

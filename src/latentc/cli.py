@@ -161,6 +161,7 @@ def plan(
                     "cached": state.cached,
                     "why": state.why,
                     "expected_s": state.expected_s,
+                    "finished": state.finished,
                 }
                 for state in states
             ]
@@ -177,7 +178,7 @@ def plan(
     ]
     say_table(["step", "", "took", "why"], rows)
     to_run = [state for state in states if not state.cached]
-    known = [state.expected_s for state in to_run if state.expected_s is not None]
+    known = [state.left_s for state in to_run if state.left_s is not None]
     guess = f", about {duration_text(sum(known))}" if to_run and len(known) == len(to_run) else ""
     say(f"{len(to_run)} of {len(states)} steps to run{guess}")
 

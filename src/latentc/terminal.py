@@ -80,12 +80,14 @@ class ProgressLines:
     _began_s: float = 0.0
     _left_s: float | None = None
     _drawn_s: float = 0.0
+    _found: float = 1.0
 
     def started(self, label: str, number: int, total: int, why: str, seconds_left: float | None) -> None:
         """Name the step and why it runs."""
         self._label, self._place = label, f"[{number}/{total}]"
         self._began_s = self._drawn_s = time.monotonic()
         self._left_s = seconds_left
+        self._found = 1.0
         if not self.stream.isatty():
             say(f"{self._place} {label}: {why}", self.stream)
         else:
@@ -93,6 +95,9 @@ class ProgressLines:
 
     def progressed(self, fraction: float, words: str) -> None:
         """Redraw, not more often than an eye can follow."""
+        self._found = min(
+            self._found, fraction
+        )  # what an earlier run did was not done in the time spent here
         now_s = time.monotonic()
         every_s = REFRESH_S if self.stream.isatty() else PLAIN_LINE_EVERY_S
         if now_s - self._drawn_s < every_s:
@@ -125,8 +130,9 @@ class ProgressLines:
         spent_s = time.monotonic() - self._began_s
         if self._left_s is not None and spent_s < self._left_s:
             return f", about {duration_text(self._left_s - spent_s)} left"
-        if 0.05 < fraction < 1:
-            return f", about {duration_text(spent_s / fraction - spent_s)} left in this step"
+        done = (fraction - self._found) / (1 - self._found) if self._found < 1 else 0.0
+        if 0.05 < done < 1:
+            return f", about {duration_text(spent_s / done - spent_s)} left in this step"
         return ""
 
 

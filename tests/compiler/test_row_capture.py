@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from latentc.compiler.row_capture import RowCapture
+from latentc.compiler.row_capture import BatchRows, RowCapture
 from latentc.passes.calibration import HELD_OUT_EVERY
 
 TOKENS, WIDTH, PROMPTS, CALLS = 5, 8, 6, 4
@@ -35,6 +36,60 @@ def labelled(prompts: range, call: int, *, guided: bool) -> torch.Tensor:
     values[..., 1] = call
     values[..., 2] = torch.arange(TOKENS)
     return values
+
+
+def halves(out: Path, known: tuple[BatchRows | None, ...] = (None, None)) -> tuple[BatchRows, BatchRows]:
+    """Capture two batches, those that are not found as ``known``; the model is the same each time."""
+    out.mkdir(exist_ok=True)
+    model = Layers()
+    ended: list[BatchRows] = []
+    with RowCapture(model, out, rows=64, prompts=PROMPTS, calls=CALLS, batches=2, seed=0) as capture:
+        for batch, rows in zip((range(3), range(3, 6)), known, strict=True):
+            if rows is not None and capture.find(rows):
+                ended.append(rows)
+                continue
+            capture.begin(batch)
+            for call in range(CALLS):
+                model(labelled(batch, call, guided=True))
+            ended.append(capture.end())
+    return ended[0], ended[1]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("found", [(True, False), (False, True), (True, True), (False, False)])
+def test_batches_that_are_found_need_not_be_drawn(tmp_path: Path, found: tuple[bool, bool]) -> None:
+    first, second = halves(tmp_path)
+    whole = contents(tmp_path)
+    again = halves(tmp_path, (first if found[0] else None, second if found[1] else None))
+    assert contents(tmp_path) == whole
+    assert [rows.sha256.tobytes() for rows in again] == [first.sha256.tobytes(), second.sha256.tobytes()]
+
+
+def test_damage_is_found_in_the_batch_that_it_is_in(tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    whole = contents(tmp_path)
+    file = tmp_path / "tokens.weight.fit.npy"
+    data = bytearray(whole[file.name])
+    data[-1] ^= 1  # the last row: of the second batch
+    file.write_bytes(data)
+    with RowCapture(Layers(), tmp_path, rows=64, prompts=PROMPTS, calls=CALLS, batches=2, seed=0) as capture:
+        assert capture.find(first)
+        assert not capture.find(second)
+    halves(tmp_path, (first, second))
+    assert contents(tmp_path) == whole
+
+
+def test_what_does_not_belong_is_removed_and_a_header_is_mended(tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    whole = contents(tmp_path)
+    (tmp_path / "odd.npy").write_bytes(b"x")
+    file = tmp_path / "tokens.weight.fit.npy"
+    file.write_bytes(bytes(20) + whole[file.name][20:] + b"more")
+    halves(tmp_path, (first, second))
+    assert contents(tmp_path) == whole
 
 
 def captured(out: Path, *, rows: int = 64, guided: bool = True, prompts: int = PROMPTS) -> Path:

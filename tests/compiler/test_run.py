@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
+from latentc.compiler.finished_units import FinishedUnits
 from latentc.compiler.plan import Plan
-from latentc.compiler.run import run_plan, states_of
-from latentc.compiler.stage import Progress, Stage, Step
+from latentc.compiler.run import StepState, run_plan, states_of
+from latentc.compiler.stage import Progress, ResumableStage, Stage, Step
 from latentc.compiler.store import Store
 from latentc.errors import ResourceError
 from latentc.runtime.manifest import Json
@@ -35,6 +37,30 @@ class Join(Stage):
             raise self.failure
         words = [(path / "words").read_text() for _, path in sorted(inputs.items())]
         (out / "words").write_text(" ".join([*words, self.word]))
+
+
+@dataclass(frozen=True)
+class Count(ResumableStage):
+    """Keeps a unit a number; fails with ``failure`` before number ``stop``."""
+
+    name: ClassVar[str] = "count"
+    version: ClassVar[int] = 1
+
+    stop: int = 4
+    failure: BaseException | None = None
+
+    def options(self) -> dict[str, Json]:
+        return {}
+
+    def resume(self, inputs: Mapping[str, Path], out: Path, units: Path, progress: Progress) -> None:
+        progress(0.5, "joining")
+        finished = FinishedUnits(units, 4)
+        for number in range(4):
+            if finished.read(number) is None:
+                if number == self.stop and self.failure is not None:
+                    raise self.failure
+                finished.write(number, {"number": np.array(number)})
+        (out / "words").write_text("counted")
 
 
 @dataclass
@@ -120,3 +146,30 @@ def test_a_full_disk_and_too_little_memory_say_so(tmp_path: Path) -> None:
 def test_other_failures_are_not_called_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run_plan(plan_of(failure=FileNotFoundError(errno.ENOENT, "x")), Store(tmp_path), Journal())
+
+
+def counting(stop: int = 4, failure: BaseException | None = None) -> Plan:
+    return Plan("count", (Step("count", Count(stop, failure), {}), Step("join", Join("a"), {})))
+
+
+def test_finished_units_survive_a_full_disk_and_are_told_of(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(ResourceError, match=r"^count: the disk is full") as raised:
+        run_plan(counting(3, full), Store(tmp_path), Journal())
+    assert str(raised.value).endswith(
+        "fix: free space, then run the same command: it goes on with what is finished"
+    )
+    state = states_of(counting(), Store(tmp_path))[0]
+    assert (state.finished, state.why) == (0.75, "not built yet; 75% of it is done")
+    with pytest.raises(RuntimeError, match="stop"):  # fails at the first unit that is missing
+        run_plan(counting(3, RuntimeError("stop")), Store(tmp_path), Journal())
+    artifacts = run_plan(counting(0, RuntimeError("the first is done again")), Store(tmp_path), Journal())
+    assert (artifacts["count"].path / "words").read_text() == "counted"
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_the_time_left_is_that_of_what_is_left() -> None:
+    step = counting().steps[0]
+    assert StepState(step, False, "", 8.0, 0.75).left_s == 2.0
+    assert StepState(step, False, "", None, 0.75).left_s is None
+    assert StepState(step, True, "", 8.0).left_s == 0.0

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
+
+import pytest
 
 from latentc.compiler.sampling_options import SCHEDULER_CLASSES, LoraFile, SamplingOptions
+from latentc.compiler.stage import Step
+from latentc.compiler.stages.calibrate import Calibrate
+from latentc.compiler.stages.reference import Reference
+from latentc.compiler.stages.sensitivity import Sensitivity
+from latentc.compiler.toolchain import threads, versions
 from latentc.recipes.recipe import Sampling
 from latentc.runtime.scheduler import SCHEDULERS
+
+if TYPE_CHECKING:
+    from latentc.runtime.manifest import Json
 
 OPTIONS = SamplingOptions(
     Path("/models/a"), "0a", (LoraFile(Path("/loras/b"), "0b", 0.5),), "ddim", 20, 4.0, 64, 96, "green"
@@ -29,6 +39,44 @@ def test_identity_is_content_and_not_place() -> None:
         "height": 64,
         "width": 96,
         "negative_prompt": "green",
+    }
+
+
+def test_what_draws_is_in_each_digest_under_the_same_keys() -> None:
+    """Written out, so that a change of the shared part cannot move every digest unseen."""
+    drawing: dict[str, Json] = {
+        "family": "flux",
+        "sampling": OPTIONS.identity(),
+        "prompts": ["one", "two"],
+        "seeds": [3, 4],
+        "toolchain": dict(versions("torch", "diffusers", "transformers", "numpy", "pillow", "peft")),
+        "threads": threads(),
+    }
+    stated = ("flux", OPTIONS, ("one", "two"), (3, 4))
+    assert Sensitivity(*stated).options() == drawing
+    assert Calibrate(*stated, 5, rows=6).options() == drawing | {"samples": 5, "rows": 6}
+    assert Reference(*stated, 7, None, "0c").options() == drawing | {"trajectory_prompts": 7, "clip": "0c"}
+    plain = Sensitivity("flux", replace(OPTIONS, loras=()), ("one", "two"), (3, 4)).options()
+    tools = plain["toolchain"]
+    assert isinstance(tools, dict)
+    assert "peft" not in tools
+
+
+def test_the_digest_of_a_drawing_stage_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores of users hold results under these: another digest makes hours of work anew."""
+    monkeypatch.setattr("latentc.compiler.sampling_options.threads", lambda: 2)
+    monkeypatch.setattr(
+        "latentc.compiler.sampling_options.versions", lambda *names: dict.fromkeys(names, "1")
+    )
+    stated = ("flux", OPTIONS, ("one", "two"), (3, 4))
+    found = {
+        stage.name: Step("any", stage, {}).digest
+        for stage in (Calibrate(*stated, 5, rows=6), Sensitivity(*stated), Reference(*stated, 7, None, "0c"))
+    }
+    assert found == {
+        "calibrate": "4ae8de063ee5f6103ee795134674fb960112710dcd7d1c334ec0bd06f3ab0d63",
+        "sensitivity": "a002586e8ecc164b9ceb836b59da357e5afd15929afa97ef535b2f06e98acca8",
+        "reference": "e393484144bedfe6443a8328ad1e06de5915da5ecd37b23bce7b940cecb19a60",
     }
 
 

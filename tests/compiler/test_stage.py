@@ -6,7 +6,7 @@ from typing import ClassVar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentc.compiler.stage import Progress, Stage, Step
+from latentc.compiler.stage import Progress, ResumableStage, Stage, Step
 from latentc.runtime.manifest import Json
 
 
@@ -24,6 +24,29 @@ class Holder(Stage):
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Counting(ResumableStage):
+    """Writes how many units it found, and keeps one more."""
+
+    name: ClassVar[str] = "counting"
+    version: ClassVar[int] = 1
+
+    def options(self) -> dict[str, Json]:
+        return {}
+
+    def resume(self, inputs: Mapping[str, Path], out: Path, units: Path, progress: Progress) -> None:
+        found = len(list(units.iterdir()))
+        (units / str(found)).write_text("")
+        (out / "found").write_text(str(found))
+
+
+def test_a_resumable_stage_runs_without_a_place_to_keep_units(tmp_path: Path) -> None:
+    for _ in range(2):
+        Counting().run({}, tmp_path, lambda _done, _words: None)
+        assert [path.name for path in tmp_path.iterdir()] == ["found"]
+        assert (tmp_path / "found").read_text() == "0"
 
 
 @given(st.dictionaries(st.text(), st.integers()))

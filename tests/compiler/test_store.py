@@ -1,10 +1,11 @@
 import os
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from latentc.compiler.store import Store
+from latentc.compiler.store import PARTIAL_KEPT_S, Store
 from latentc.errors import InternalError, ResourceError
 from latentc.runtime.manifest import Json
 
@@ -141,3 +142,62 @@ def test_a_relative_store_is_the_same_from_any_folder(
     assert store.find(DIGEST) is not None
     with store.workspace() as work:
         assert work.is_absolute()
+
+
+def begun(store: Store, digest: str = DIGEST) -> Path:
+    """A folder of unfinished work."""
+    partial = store.open_partial(digest)
+    (partial.units / "0000-of-0002").write_text("unit")
+    (partial.work / "content" / "rows").write_text("rows")
+    return partial.folder
+
+
+def aged(folder: Path) -> None:
+    for path in (folder, *folder.iterdir()):
+        long_ago_s = path.stat().st_mtime - PARTIAL_KEPT_S - 60
+        os.utime(path, (long_ago_s, long_ago_s))
+
+
+def test_unfinished_work_is_found_again_and_gone_when_published(tmp_path: Path) -> None:
+    folder = begun(Store(tmp_path))
+    store = Store(tmp_path)
+    assert folder.exists()
+    partial = store.open_partial(DIGEST)
+    assert (partial.units / "0000-of-0002").read_text() == "unit"
+    artifact = store.publish(DIGEST, KEY, partial.work, 1.0)
+    assert (artifact.path / "rows").read_text() == "rows"
+    assert not folder.exists()
+
+
+def test_unfinished_work_that_was_being_published_can_be_written_again(tmp_path: Path) -> None:
+    folder = begun(Store(tmp_path))
+    rows = folder / "work" / "content" / "rows"
+    rows.chmod(0o444)
+    (folder / "work" / "record.json").write_text("{")
+    Store(tmp_path).open_partial(DIGEST)
+    assert rows.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in (folder / "work").iterdir()] == ["content"]
+
+
+def test_unfinished_work_of_what_was_published_is_swept(tmp_path: Path) -> None:
+    """A kill after the rename leaves the units."""
+    store = Store(tmp_path)
+    put(store)
+    shutil.rmtree(begun(store) / "work")
+    Store(tmp_path)
+    assert list((tmp_path / "partial").iterdir()) == []
+
+
+def test_old_unfinished_work_is_swept_unless_somebody_goes_on_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = begun(store)
+    aged(folder)
+    with store.lock(DIGEST):
+        Store(tmp_path)
+        assert folder.exists()
+        store.open_partial(DIGEST)
+    Store(tmp_path)
+    assert folder.exists()
+    aged(folder)
+    Store(tmp_path)
+    assert not folder.exists()
