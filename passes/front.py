@@ -2,9 +2,9 @@
 
 Losses of layers add up, so the whole is best where every layer buys its next improvement at the same price:
 the ways of a layer that lie on the lower hull of loss over cost, bought in the order of what a unit of cost
-brings (Lagrange; Shoham and Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers). A layer
-here is whatever has a cost to choose: a linear its bits, the heads of an attention their width. What a cost
-is of, bytes or time, is the caller's.
+brings (Lagrange; Shoham and Gersho 1988, Efficient bit allocation for an arbitrary set of quantizers). A
+layer here is whatever has a cost to choose: a linear its bits, the heads of an attention their width. What a
+cost is of, bytes or time, is the caller's.
 """
 
 from __future__ import annotations

@@ -55,12 +55,14 @@ class Roofline:
 
 
 X86_CORE = Roofline(
-    bandwidth_gb_s=18.0,
+    bandwidth_gb_s=20.0,
     overlaps=False,
     node_us=3.0,
-    float_products=Products("FP32 × FP32", 105.0),
-    int8_products=Products("INT8 weights × dynamic INT8", 155.0),
-    int4_products=Products("INT4 weights × dynamic INT8", 130.0, ((16, 100.0), (64, 130.0), (128, 175.0))),
+    float_products=Products("FP32 × FP32", 108.0),
+    int8_products=Products("INT8 weights × dynamic INT8", 160.0),
+    int4_products=Products(
+        "INT4 weights × dynamic INT8", 135.0, ((16, 105.0), (32, 125.0), (64, 135.0), (128, 185.0))
+    ),
     source="measured with onnxruntime 1.31.1 on one core of an x86 server (docs/measurements.md)",
 )
 """Stands for phones and small CPUs, which nobody has measured here: more and slower cores change the seconds
@@ -71,8 +73,8 @@ _SUSTAINED = 0.6
 _STREAMED = 0.8
 _START_US = 5.0
 _FP16_PER_CYCLE = 2048
-"""Operations of an Ampere multiprocessor's tensor cores in a cycle, dense FP16. With it the clocks below give
-the INT8 figures of the datasheets, which are sparse (four times this) and of the larger boards include DLA."""
+"""Operations of an Ampere multiprocessor's tensor cores in a cycle, dense FP16. With it clocks give the INT8
+figures of the datasheets, which are sparse (four times this), less the share of DLA on NX and AGX."""
 
 
 def orin(multiprocessors: int, clock_ghz: float, memory_gb_s: float) -> Roofline:

@@ -76,6 +76,12 @@ def test_at_the_front_s_end_there_is_no_larger_budget() -> None:
     assert larger_budget(FRONT, 0.5, 1.0) is None
 
 
+def test_a_budget_of_time_may_be_more_than_floats_take() -> None:
+    slower = [*FRONT[:-1], point(1.2, 0.001), FRONT[-1]]
+    assert larger_budget(slower, 0.5, 40.0, largest_ratio=2.0) == 1.2
+    assert larger_budget(slower, 0.5, 40.0) == 1.0
+
+
 def test_written_and_read_again_it_is_the_same_recipe(load: Load, tmp_path: Path) -> None:
     loaded = load("sampling.steps=3", "validation.limits={unet.sqnr_db: 5}")
     (tmp_path / "elsewhere").mkdir()

@@ -26,9 +26,9 @@ def test_no_mix_is_smaller_and_better_than_one_on_the_front(given_layers: dict[s
         for mix in product(*given_layers.values())
     ]
     for point in front(given_layers):
-        assert not any(
-            size <= point.cost and loss < point.loss - STRAIGHT for size, loss in everything
-        ), point
+        assert not any(size <= point.cost and loss < point.loss - STRAIGHT for size, loss in everything), (
+            point
+        )
 
 
 @given(layers)
