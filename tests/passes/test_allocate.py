@@ -154,7 +154,8 @@ def test_a_plan_needs_no_record_and_is_followed() -> None:
         ),
         (
             {"budget": Budget.LATENCY, "device": "jetson-orin-nano"},
-            "allocate.device: there is no target 'jetson-orin-nano'\nfix: did you mean 'jetson-orin-nano-8gb'?",
+            "allocate.device: there is no target 'jetson-orin-nano'\n"
+            "fix: did you mean 'jetson-orin-nano-8gb'?",
         ),
         (
             {"budget": Budget.LATENCY, "device": "ort-mobile", "activations": 4},
