@@ -92,6 +92,10 @@ class Allocate(Pass):
     activations: int = field(
         default=8, metadata=limits(4, 16, "bits of what INT4 linears multiply: 4, 8 (onnxruntime), 16 (fp16)")
     )
+    symmetric: bool = field(
+        default=True,
+        metadata=limits(None, None, "whether the activations to come are: of quantize-activations"),
+    )
     unrounded: tuple[str, ...] = field(
         default=(),
         metadata=limits(
@@ -303,7 +307,9 @@ class Allocate(Pass):
         rows = record.rows[linear.name]
         moments = rows.fit.T @ rows.fit / np.float32(len(rows.fit))
         bits = self._bits(linear)
-        loss = StoredLoss(self.group, self.branch, self.rounding, weight, moments, rows.held_out, bits)
+        loss = StoredLoss(
+            self.group, self.branch, self.rounding, weight, moments, rows.held_out, bits, self.symmetric
+        )
         for allotment in self._candidates(linear, subspaces, cost):
             error = loss.of(allotment)
             yield Way(allotment, cost.of_linear(linear, allotment), record.gains[linear.name] * error**2)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
-from latentc.passes.weights import BRANCH_OF, bias_add, name_of
+from latentc.passes.weights import BRANCH_OF, Floats, Linear, bias_add, constant_floats, name_of
 
 
 def dequantized(graph: ir.Graph, before: ir.Node, codes: ir.Value, steps: ir.Value) -> ir.Value:
@@ -46,3 +47,21 @@ def add_beside(graph: ir.Graph, node: ir.Node, products: Sequence[tuple[ir.Node,
     add.replace_input_with(0, output)
     add.outputs[0].name, output.name = stem, f"{stem}.without_branch"
     graph.insert_after(last, [*(product for product, _ in products), add])
+
+
+def branch_product(linear: Linear) -> Floats:
+    """[K, N]: what branches that read the same value as ``linear`` multiply it by beside its weight.
+
+    Zeros where it was not split. Products of another value (latentc.passes.split_subspace) do not count.
+    """
+    total = np.zeros(linear.shape, np.float32)
+    given = linear.nodes[0].inputs[0]
+    for inner in () if given is None else (use.node for use in given.uses()):
+        if BRANCH_OF not in inner.metadata_props:
+            continue
+        right = constant_floats(inner.inputs[1])
+        for outer in (use.node for use in inner.outputs[0].uses()):  # of several linears, when they share it
+            left = constant_floats(outer.inputs[1])
+            if outer.metadata_props.get(BRANCH_OF) == linear.name and right is not None and left is not None:
+                total += right @ left
+    return total

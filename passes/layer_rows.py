@@ -1,7 +1,8 @@
 """Layer rows: recorded rows of what a linear multiplies, as the rewrites before it have left them.
 
 Calibration records rows of the original's linears by the name of their weight. A pass that puts nodes before
-a linear (a scale, a rotation) marks them with REWRITES_INPUT, and the same is done to the rows here.
+a linear (a scale, a rotation) marks them with REWRITES_INPUT, and the same is done to the rows here; what was
+folded into other weights before, latentc.passes.channel_transform knows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
 from latentc.passes.calibration import require_calibration
-from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, read, read_floats
+from latentc.passes.channel_transform import folded_before
+from latentc.passes.weights import REWRITES_INPUT, Floats, Linear, constant, constant_floats, read
 from latentc.recipes.choice import Choice
 
 ROWS = "rows"
@@ -46,13 +48,14 @@ def rows_of(pass_name: str, linear: Linear, context: PassContext) -> Rows:
     """The recorded rows of ``linear``, finite.
 
     Raises:
-        PassError: there is no record of this linear, it has another width, or holds NaN or infinity.
+        PassError: there is no record of this linear, it has another width, holds NaN or infinity, or the
+            graph was written since something was folded into what makes the rows.
     """
     folder = require_calibration(pass_name, context.calibration)
-    value = linear.nodes[0].inputs[0]
+    node = linear.nodes[0]
     files = [rows_file(folder / ROWS, linear.name, kind) for kind in RowKind]
-    fit, held_out = (_rewritten(value, _read(file)) for file in files)
-    for rows in (fit, held_out):
+    recorded = [_read(file) for file in files]
+    for rows in recorded:
         if rows.ndim != 2 or rows.shape[1] != linear.shape[0]:
             raise PassError(
                 f"{pass_name}: '{linear.name}'",
@@ -65,7 +68,9 @@ def rows_of(pass_name: str, linear: Linear, context: PassContext) -> Rows:
                 "the recorded rows hold NaN or infinity",
                 "build the calibration again",
             )
-    return Rows(fit, held_out)
+    for transform in folded_before(node, pass_name):
+        recorded = [transform.columns(rows) for rows in recorded]
+    return Rows(*(_rewritten(node.inputs[0], rows) for rows in recorded))
 
 
 def _read(path: Path) -> Floats:
@@ -99,15 +104,8 @@ def _rewritten(value: ir.Value | None, rows: Floats) -> Floats:
 
 
 def _floats(value: ir.Value | None) -> Floats:
-    """A constant, or what Cast, Transpose and DequantizeLinear by columns make of one."""
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "Cast":
-        return _floats(node.inputs[0])
-    if node is not None and node.op_type == "Transpose" and len(_floats(node.inputs[0]).shape) == 2:
-        return _floats(node.inputs[0]).T
-    if node is not None and node.op_type == "DequantizeLinear" and node.attributes.get_int("axis", 1) == 1:
-        return _floats(node.inputs[0]) * _floats(node.inputs[1])
-    tensor = constant(value)
-    if tensor is None:
+    """What ``value`` always is."""
+    found = constant_floats(value)
+    if found is None:
         raise PassError("rows", "a value is rewritten by something that is no constant", "report this graph")
-    return read_floats(tensor)
+    return found

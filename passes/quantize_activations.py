@@ -7,10 +7,15 @@
              y = MatMul(x.rounded, DequantizeLinear(w.codes, …))
 
 The steps are dynamic, one a token and group, and symmetric from -7 to 7, as SVDQuant's kernels have them
-(arXiv 2411.05007, nunchaku). Before an INT8 weight activations are INT8, whatever ``bits`` says: hardware
-multiplies equal types. No runtime of ours executes products of INT4 by INT4: plain operators compute the same
-values in float32. So this is a simulation, and a target that would have to execute it refuses it. A low-rank
-branch still multiplies the unrounded x.
+(arXiv 2411.05007, nunchaku). With ``symmetric=false`` codes run from 0 at a group's least value, low, to 15
+at its largest: x.rounded = Round((g - low) / step) · step + low. Integer kernels then multiply unsigned by
+signed codes, and add low times the sum of the group's weights, a product 1 / group as large. It costs no
+bytes, and what a GELU gives, hardly ever below zero, takes twice as many codes.
+
+Before an INT8 weight activations are INT8, whatever ``bits`` says: hardware multiplies equal types. No
+runtime of ours executes products of INT4 by INT4: plain operators compute the same values in float32. So
+this is a simulation, and a target that would have to execute it refuses it. A low-rank branch still
+multiplies the unrounded x.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import onnx_ir as ir
 from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import inner_values, read_samples
 from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
+from latentc.passes.relative_error import relative_error
 from latentc.passes.weights import (
     BRANCH_OF,
     SMALLEST_STEP,
@@ -40,7 +46,6 @@ SIMULATED = "latentc.simulated"
 """Node metadata on what stands for an operation that no runtime executes so; its value says which."""
 
 _MEASURED_SAMPLES = 4
-_LARGEST = {4: 7, 8: 127}
 _BITS = {ir.DataType.INT4: 4, ir.DataType.INT8: 8}
 """Of codes; activations are rounded to no fewer bits than the weight that they meet."""
 
@@ -61,11 +66,15 @@ class QuantizeActivations(Pass):
     """Simulate dynamic INT4 or INT8 activations of the linears that quantize-int4 took."""
 
     name: ClassVar[str] = "quantize-activations"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     preserves: ClassVar[bool] = False
 
     bits: int = field(default=4, metadata=limits(4, 8, "4 or 8"))
     group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
+    symmetric: bool = field(
+        default=True,
+        metadata=limits(None, None, "false: codes span each group from its least to its largest"),
+    )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights whose inputs stay, * matches any text")
     )
@@ -108,16 +117,14 @@ class QuantizeActivations(Pass):
         """‖rounded - x‖ / ‖x‖ of the value."""
         values = [values[name_of(rounded.value)] for values in seen]
         rows = np.concatenate([value.reshape(-1, value.shape[-1]) for value in values])
-        norm = float(np.linalg.norm(rows))
-        error = float(np.linalg.norm(rounded_rows(rows, rounded.bits, self.group) - rows))
-        return error / norm if norm > 0 else 0.0
+        return relative_error(rounded_rows(rows, rounded.bits, self.group, symmetric=self.symmetric), rows)
 
     def _round(self, graph: ir.Graph, rounded: _Rounded) -> None:
         value = rounded.value
         stem = f"{name_of(value)}.int{rounded.bits}" if rounded.bits != self.bits else name_of(value)
         grouped_shape = _vector(graph, f"{stem}.grouped_shape", [-1, rounded.K // self.group, self.group])
         axes = _vector(graph, f"{stem}.group_axis", [-1])
-        largest = _number(graph, f"{stem}.largest_code", np.float32(_LARGEST[rounded.bits]))
+        largest = _number(graph, f"{stem}.largest_code", np.float32(_largest(rounded.bits, self.symmetric)))
         tiny = _number(graph, f"{stem}.smallest_step", SMALLEST_STEP)
         nodes: list[ir.Node] = []
 
@@ -130,10 +137,19 @@ class QuantizeActivations(Pass):
 
         shape = add("Shape", [value], "shape")
         grouped = add("Reshape", [value, grouped_shape], "grouped")
-        peak = add("ReduceMax", [add("Abs", [grouped], "size"), axes], "peak", keepdims=1)
-        step = add("Max", [add("Div", [peak, largest], "raw_step"), tiny], "step")
-        codes = add("Round", [add("Div", [grouped, step], "scaled")], "codes")
-        result = add("Reshape", [add("Mul", [codes, step], "restored"), shape], "rounded")
+        if self.symmetric:
+            span = add("ReduceMax", [add("Abs", [grouped], "size"), axes], "peak", keepdims=1)
+            above = grouped
+        else:
+            low = add("ReduceMin", [grouped, axes], "low", keepdims=1)
+            span = add("Sub", [add("ReduceMax", [grouped, axes], "high", keepdims=1), low], "span")
+            above = add("Sub", [grouped, low], "above")
+        step = add("Max", [add("Div", [span, largest], "raw_step"), tiny], "step")
+        codes = add("Round", [add("Div", [above, step], "scaled")], "codes")
+        restored = add("Mul", [codes, step], "restored")
+        if not self.symmetric:
+            restored = add("Add", [restored, low], "restored_above")
+        result = add("Reshape", [restored, shape], "rounded")
         result.shape = value.shape
         nodes[-1].metadata_props[SIMULATED] = f"INT{rounded.bits} activations"
         graph.insert_before(rounded.nodes[0], nodes)
@@ -141,11 +157,25 @@ class QuantizeActivations(Pass):
             node.replace_input_with(0, result)
 
 
-def rounded_rows(rows: Floats, bits: int, group: int) -> Floats:
+def rounded_rows(rows: Floats, bits: int, group: int, *, symmetric: bool = True) -> Floats:
     """What the nodes make of ``rows`` [R, K]; ``bits`` are 4 or 8."""
     grouped = rows.reshape(len(rows), -1, group)
-    steps = np.maximum(np.abs(grouped).max(axis=2, keepdims=True) / np.float32(_LARGEST[bits]), SMALLEST_STEP)
-    return np.asarray((np.rint(grouped / steps) * steps).reshape(rows.shape), dtype=np.float32)
+    largest = np.float32(_largest(bits, symmetric))
+    if symmetric:
+        low = np.float32(0)
+        span = np.abs(grouped).max(axis=2, keepdims=True)
+    else:
+        low = grouped.min(axis=2, keepdims=True)
+        span = grouped.max(axis=2, keepdims=True) - low
+    steps = np.maximum(span / largest, SMALLEST_STEP)
+    restored = np.rint((grouped - low) / steps) * steps + low
+    return np.asarray(restored.reshape(rows.shape), dtype=np.float32)
+
+
+def _largest(bits: int, symmetric: bool) -> int:
+    """The largest code; the smallest is its negative, or 0."""
+    levels = 1 << bits
+    return levels // 2 - 1 if symmetric else levels - 1
 
 
 def _read_by_quantized(

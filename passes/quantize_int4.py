@@ -4,15 +4,19 @@
     after    w = DequantizeLinear(w.codes, Cast(w.steps))      axis 0, blocks of ``group``
              y = MatMul(x, w)                    w.codes: int4[K, N], w.steps: float16[K / group, N]
 
-Codes are the nearest ones, or those of GPTQ where recorded inputs show that these serve better.
+Codes are the nearest ones, or those of GPTQ where recorded inputs show that these serve better. With
+``sequential`` each linear is judged, and GPTQ fitted, on what the linears before it leave of its input once
+they are quantized (latentc.passes.walk), against what it gave in the original; GPTQ then also gets a third
+way, with the weight corrected for that drift before it is rounded.
 
 This is the form that onnxruntime fuses into MatMulNBits and that TensorRT keeps packed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +24,9 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal, Trial
+from latentc.passes.branch_nodes import branch_product
+from latentc.passes.calibration import read_samples
+from latentc.passes.drifted_ways import drifted_ways
 from latentc.passes.gptq import row_factor
 from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
 from latentc.passes.int4_weight import Int4Weight, int4_weight
@@ -29,6 +36,7 @@ from latentc.passes.moments import Moments, output_norm
 from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.quantized_linear import replace_by_codes
 from latentc.passes.rounding import Rounding, gptq_weight, scale_estimated_weight
+from latentc.passes.walk import Drift, walk
 from latentc.passes.weights import (
     ORIGINAL,
     SPLIT_GROUP,
@@ -58,6 +66,10 @@ class QuantizeInt4(Pass):
             "gptq, scale-estimation (NNCF's): fitted to recorded inputs, where held-out ones agree",
         ),
     )
+    sequential: bool = field(
+        default=False,
+        metadata=limits(None, None, "fit gptq to inputs that the linears before, quantized, have changed"),
+    )
     skip: tuple[str, ...] = field(
         default=(), metadata=limits(None, None, "names of weights to leave alone, * matches any text")
     )
@@ -65,6 +77,12 @@ class QuantizeInt4(Pass):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_power_of_two(self.name, self.group)
+        if self.sequential and self.rounding is not Rounding.GPTQ:
+            raise PassError(
+                f"{self.name}.sequential",
+                f"is true, but rounding is {self.rounding}",
+                "write rounding=gptq, or leave sequential out",
+            )
 
     @property
     def needs_calibration(self) -> bool:
@@ -94,16 +112,45 @@ class QuantizeInt4(Pass):
         refusals: list[Refusal] = []
         linears = list(int4_linears(model.graph, self.group, self.skip))
         taken = [linear for linear, refusal in linears if refusal is None]
-        moments = moments_of(self.name, model, taken, context) if self.needs_calibration and taken else {}
+        walked = self._walked(model, taken, context) if self.sequential and taken else {}
+        is_fitted = self.needs_calibration and not self.sequential and taken
+        moments = moments_of(self.name, model, taken, context) if is_fitted else {}
         for linear, refusal in linears:
             if refusal is not None:
                 refusals.append(refusal)
                 continue
-            rows = rows_of(self.name, linear, context).fit if self.needs_rows else None
-            self._quantize(model.graph, linear, moments.get(linear.name), rows, context.ledger)
+            if linear.name in walked:
+                self._replace(model.graph, linear, partial(_arrays_of, walked[linear.name]))
+            else:
+                rows = rows_of(self.name, linear, context).fit if self.needs_rows else None
+                self._quantize(model.graph, linear, moments.get(linear.name), rows, context.ledger)
             K, N = linear.shape
             changes.append(Change(linear.name, f"float32[{K},{N}] to int4 in groups of {self.group}"))
         return PassResult(model, tuple(changes), (*refusals, *other_weights(model.graph)))
+
+    def _walked(
+        self, model: ir.Model, linears: Sequence[Linear], context: PassContext
+    ) -> dict[str, Int4Weight]:
+        """All of ``linears``, each quantized on what those before it leave of its input."""
+        samples = read_samples(self.name, context.calibration, model)
+        found: dict[str, Int4Weight] = {}
+
+        def quantize(linear: Linear, stored: Floats, drift: Drift) -> Floats:
+            weight = finite_floats(stored, linear.name, self.name)
+            tensor = linear.weight.const_value
+            before = None if tensor is None else tensor.meta.get(ORIGINAL)
+            whole = weight + branch_product(linear)
+            ways = drifted_ways(weight, whole, self.group, drift.fit)
+            errors = [drift.held_out.output_error(whole, weight - way.floats()) for way in ways.values()]
+            size = output_norm(whole, drift.held_out.exact())
+            best = self._best(linear.name, list(ways), errors, size, context.ledger)
+            quantized = found[linear.name] = list(ways.values())[best]
+            original = weight if before is None else read_floats(before)
+            self._record(linear.name, weight, original, quantized, context.ledger)
+            return quantized.floats()
+
+        walk(model, linears, samples, quantize)
+        return found
 
     def _quantize(
         self,
@@ -116,13 +163,10 @@ class QuantizeInt4(Pass):
         source = linear.weight.const_value
         if source is None:
             raise PassError(self.name, f"'{linear.name}' has no value")
-        replace_by_codes(
-            graph,
-            linear,
-            lambda: self._compute(linear.name, source, moments, rows, ledger),
-            ir.DataType.INT4,
-            self.group,
-        )
+        self._replace(graph, linear, lambda: self._compute(linear.name, source, moments, rows, ledger))
+
+    def _replace(self, graph: ir.Graph, linear: Linear, compute: Callable[[], Mapping[str, Array]]) -> None:
+        replace_by_codes(graph, linear, compute, ir.DataType.INT4, self.group)
 
     def _compute(
         self,
@@ -142,27 +186,37 @@ class QuantizeInt4(Pass):
                 if rows is None
                 else scale_estimated_weight(weight, self.group, rows)
             )
-            quantized, trials = self._better(name, weight, original, (quantized, fitted), moments)
-            ledger.try_out(*trials)
+            ways = (quantized, fitted)
+            errors = [output_norm(way.floats() - weight, moments.held_out) for way in ways]
+            names = (str(Rounding.NEAREST), str(self.rounding))
+            size = output_norm(original, moments.held_out)
+            quantized = ways[self._best(name, names, errors, size, ledger)]
+        self._record(name, weight, original, quantized, ledger)
+        return _arrays_of(quantized)
+
+    def _best(
+        self, name: str, ways: Sequence[str], errors: Sequence[float], size: float, ledger: LossLedger
+    ) -> int:
+        """Which of ``ways`` has the smallest of ``errors`` on held-out inputs; the first of equal ones.
+
+        ``size`` is that of the layer's output, which the errors are compared with.
+        """
+        best = int(np.argmin(errors))
+        ledger.try_out(
+            *(
+                Trial(name, self.name, way, errors[i] / size if size > 0 else 0.0, i == best)
+                for i, way in enumerate(ways)
+            )
+        )
+        return best
+
+    def _record(
+        self, name: str, weight: Floats, original: Floats, quantized: Int4Weight, ledger: LossLedger
+    ) -> None:
         norm = np.linalg.norm(original)
         error = np.linalg.norm(quantized.floats() - weight)
         ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0))
-        return {"codes": quantized.codes, "steps": quantized.steps}
 
-    def _better(
-        self,
-        name: str,
-        weight: Floats,
-        original: Floats,
-        ways: tuple[Int4Weight, Int4Weight],
-        moments: Moments,
-    ) -> tuple[Int4Weight, list[Trial]]:
-        """What gives the smaller output error on held-out inputs: the nearest codes, or the fitted ones."""
-        size = output_norm(original, moments.held_out)
-        errors = [output_norm(way.floats() - weight, moments.held_out) for way in ways]
-        best = int(errors[1] < errors[0])
-        trials = [
-            Trial(name, self.name, str(rounding), errors[i] / size if size > 0 else 0.0, i == best)
-            for i, rounding in enumerate((Rounding.NEAREST, self.rounding))
-        ]
-        return ways[best], trials
+
+def _arrays_of(quantized: Int4Weight) -> Mapping[str, Array]:
+    return {"codes": quantized.codes, "steps": quantized.steps}

@@ -25,6 +25,7 @@ from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext
 from latentc.passes.calibration import read_samples, write_typed
 from latentc.passes.nncf_bridge import ActivationSteps, calibrated_convolutions
 from latentc.passes.options import limits
+from latentc.passes.relative_error import relative_error
 from latentc.passes.weights import (
     SMALLEST_STEP,
     SPLIT_RANK,
@@ -177,9 +178,7 @@ def _rounded(name: str, kernel: Array, ledger: LossLedger) -> Mapping[str, Array
     steps = np.maximum(largest / np.float32(127), SMALLEST_STEP).astype(np.float16)
     wide = steps.astype(np.float32).reshape(-1, *(1 for _ in axes))
     codes = np.clip(np.rint(weight / wide), -127, 127)
-    norm = np.linalg.norm(weight)
-    error = np.linalg.norm(codes * wide - weight)
-    ledger.record(LayerLoss(name, "quantize-int8", float(error / norm) if norm > 0 else 0.0))
+    ledger.record(LayerLoss(name, "quantize-int8", relative_error(codes * wide, weight)))
     return {"codes": codes.astype(np.int8), "steps": steps}
 
 

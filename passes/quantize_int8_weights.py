@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
@@ -24,6 +23,7 @@ from latentc.passes.int4_layers import quantizable_linears, require_canonical_li
 from latentc.passes.int8_weight import int8_weight
 from latentc.passes.options import limits
 from latentc.passes.quantized_linear import replace_by_codes
+from latentc.passes.relative_error import relative_error
 from latentc.passes.weights import (
     SPLIT_RANK,
     Array,
@@ -84,8 +84,7 @@ class QuantizeInt8Weights(Pass):
         def compute() -> Mapping[str, Array]:
             weight = finite_floats(read(source), linear.name, self.name)
             held = int8_weight(weight)
-            norm = float(np.linalg.norm(weight))
-            error = float(np.linalg.norm(held.floats() - weight)) / norm if norm > 0 else 0.0
+            error = relative_error(held.floats(), weight)
             ledger.record(LayerLoss(linear.name, self.name, error))
             return {"codes": held.codes, "steps": held.steps}
 

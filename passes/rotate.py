@@ -8,22 +8,22 @@
 
 The same function, since H Hᵀ = b. Blocks instead of one matrix over all channels keep a token's strong
 channels from spilling over everything (ConvRot, arXiv 2512.03673; QuaRot, arXiv 2404.00456). Linears that
-read the same x share the rotation. Where held-out rows lose no less by it, the layer stays as it is.
+read the same x share the rotation. Where held-out rows lose no less by it, the layer stays as it is. Weights
+that make x, alone or through heads of a multiple of b, take H, and no nodes do (latentc.passes.makers).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from latentc.passes.input_rewrite import InputRewrite, Proposal
-from latentc.passes.layer_rows import Rows
+from latentc.passes.channel_transform import ChannelTransform
+from latentc.passes.input_rewrite import InputRewrite, Proposal, Reading
 from latentc.passes.options import limits, require_power_of_two
-from latentc.passes.shared_inputs import SharedInput
 from latentc.passes.weights import REWRITES_INPUT, Floats, initializer, name_of
 
 
@@ -32,8 +32,9 @@ class Rotate(InputRewrite):
     """Multiply blocks of what linears read by a Hadamard matrix, and their weights by its inverse."""
 
     name: ClassVar[str] = "rotate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     considered: ClassVar[str] = "latentc.rotated"
+    mixes_channels: ClassVar[bool] = True
 
     block: int = field(default=256, metadata=limits(2, 1024, "largest block: a power of two"))
 
@@ -41,15 +42,53 @@ class Rotate(InputRewrite):
         super().__post_init__()
         require_power_of_two(self.name, self.block, "block", 256)
 
-    def propose(self, weight: Floats, rows: Rows) -> Proposal:
+    def propose(self, readings: Sequence[Reading], mixes: int) -> Proposal:
         """The largest blocks that fit."""
-        size = largest_block(len(weight), self.block)
+        size = largest_block(mixes, self.block)
         return Proposal(
             way=f"blocks of {size}",
-            error=self.rounding.error(turned_back(weight, size), turned(rows.held_out, size)),
+            errors=tuple(
+                self.rounding.error(turned_back(one.weight, size), turned(one.rows.held_out, size))
+                for one in readings
+            ),
             no_better=f"blocks of {size} are no better",
-            rewrite=partial(_rotate, size=size),
+            transform=BlockHadamard(size),
         )
+
+
+@dataclass(frozen=True)
+class BlockHadamard(ChannelTransform):
+    """T: H of ``size`` in each block of so many channels."""
+
+    size: int
+
+    def columns(self, array: Floats) -> Floats:
+        """Each block times H."""
+        return turned(array, self.size)
+
+    def rows(self, weight: Floats) -> Floats:
+        """H / size times each block."""
+        return turned_back(weight, self.size)
+
+    def nodes(self, graph: ir.Graph, value: ir.Value, K: int) -> list[ir.Node]:
+        """Shape, Reshape, MatMul, Reshape."""
+        stem, size = name_of(value), self.size
+        matrix = _matrix(graph, size)
+        blocks_shape = initializer(
+            graph, f"{stem}.blocks_shape", ir.tensor(np.array([-1, K // size, size], np.int64))
+        )
+        shape = ir.node("Shape", [value])
+        blocks = ir.node("Reshape", [value, blocks_shape])
+        product = ir.node("MatMul", [blocks.outputs[0], matrix])
+        whole = ir.node("Reshape", [product.outputs[0], shape.outputs[0]])
+        endings = {"whole_shape": shape, "blocks": blocks, "turned": product, "rotated": whole}
+        for ending, node in endings.items():
+            node.name = node.outputs[0].name = f"{stem}.{ending}"
+            node.outputs[0].dtype = ir.DataType.INT64 if node is shape else ir.DataType.FLOAT
+            if node is not shape:
+                node.metadata_props[REWRITES_INPUT] = Rotate.name
+        whole.outputs[0].shape = value.shape
+        return [shape, blocks, product, whole]
 
 
 def largest_block(K: int, most: int) -> int:
@@ -66,8 +105,8 @@ def hadamard(size: int) -> Floats:
 
 
 def turned(rows: Floats, size: int) -> Floats:
-    """``rows`` [R, K] times H in each block of ``size`` columns."""
-    blocks = rows.reshape(len(rows), -1, size) @ hadamard(size)
+    """``rows`` [..., K] times H in each block of ``size`` columns."""
+    blocks = rows.reshape(*rows.shape[:-1], -1, size) @ hadamard(size)
     return np.asarray(blocks.reshape(rows.shape), dtype=np.float32)
 
 
@@ -75,27 +114,6 @@ def turned_back(weight: Floats, size: int) -> Floats:
     """The weight [K, N] that gives for turned rows what ``weight`` gives for rows."""
     blocks = hadamard(size) @ weight.reshape(-1, size, weight.shape[1])
     return np.asarray(blocks.reshape(weight.shape) / np.float32(size), dtype=np.float32)
-
-
-def _rotate(graph: ir.Graph, shared: SharedInput, size: int) -> None:
-    stem = name_of(shared.value)
-    K, _ = shared.linears[0].shape
-    matrix = _matrix(graph, size)
-    blocks_shape = initializer(
-        graph, f"{stem}.blocks_shape", ir.tensor(np.array([-1, K // size, size], np.int64))
-    )
-    shape = ir.node("Shape", [shared.value])
-    blocks = ir.node("Reshape", [shared.value, blocks_shape])
-    product = ir.node("MatMul", [blocks.outputs[0], matrix])
-    whole = ir.node("Reshape", [product.outputs[0], shape.outputs[0]])
-    for node, ending in ((shape, "whole_shape"), (blocks, "blocks"), (product, "turned"), (whole, "rotated")):
-        node.name = node.outputs[0].name = f"{stem}.{ending}"
-        node.outputs[0].dtype = ir.DataType.INT64 if node is shape else ir.DataType.FLOAT
-        if node is not shape:
-            node.metadata_props[REWRITES_INPUT] = Rotate.name
-    whole.outputs[0].shape = shared.value.shape
-    nodes = [shape, blocks, product, whole]
-    shared.rewrite(graph, nodes, lambda weight: turned_back(weight, size), Rotate.name)
 
 
 def _matrix(graph: ir.Graph, size: int) -> ir.Value:

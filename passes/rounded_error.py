@@ -26,11 +26,13 @@ class RoundingToCome:
         bits: of the activations: 4 or 8, dynamic, a step for each token and group.
         group: inputs that share a step, in weight and activations.
         rank: of the low-rank branch, which multiplies the unrounded rows; 0 for none.
+        symmetric: whether activations are.
     """
 
     bits: int
     group: int
     rank: int
+    symmetric: bool = True
 
     def error(self, weight: Floats, rows: Floats, exact: Floats | None = None) -> float:
         """Relative error of ``rows`` [R, K] times ``weight`` [K, N]: ‖rounded - exact‖ / ‖exact‖.
@@ -40,7 +42,7 @@ class RoundingToCome:
             rows: what it multiplies.
             exact: their product, [R, N], where it is known.
         """
-        rounded = rounded_rows(rows, self.bits, self.group)
+        rounded = self._rounded(rows)
         product = rows @ weight if exact is None else exact
         rank = min(self.rank, *weight.shape)
         if not rank:
@@ -71,9 +73,12 @@ class RoundingToCome:
                     beside = np.asarray((divided @ right) @ left, dtype=np.float32)
                 steps = best_steps(scaled, self.group)
                 held = Int4Weight(nearest_codes(scaled, steps), steps).floats()
-                rounded = rounded_rows(divided, self.bits, self.group)
+                rounded = self._rounded(divided)
                 errors.append(output_error(exact, rounded, held, beside))
         return errors
+
+    def _rounded(self, rows: Floats) -> Floats:
+        return rounded_rows(rows, self.bits, self.group, symmetric=self.symmetric)
 
 
 def output_error(

@@ -64,6 +64,12 @@ class SharedInput:
             PassError: a linear has no value.
         """
         graph.insert_before(self.nodes[0], nodes)
+        self.reweigh(graph, program, pass_name)
+        for node in self.nodes:
+            node.replace_input_with(0, nodes[-1].outputs[0])
+
+    def reweigh(self, graph: ir.Graph, program: Callable[[Floats], Floats], pass_name: str) -> None:
+        """Let the linears multiply by other weights, as ``rewrite`` does, and read what they read."""
         for linear in self.linears:
             source = linear.weight.const_value
             if source is None:
@@ -72,8 +78,6 @@ class SharedInput:
                 source, lambda array: program(array.astype(np.float32)), linear.shape, ir.DataType.FLOAT
             )
             replace_initializer(graph, linear.weight, tensor)
-            for node in linear.nodes:
-                node.replace_input_with(0, nodes[-1].outputs[0])
 
 
 def shared_inputs(

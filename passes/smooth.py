@@ -7,23 +7,22 @@
 The same function; but channels of x that stick out do so less, and both x and w lose less when rounded. The
 scale is SmoothQuant's (arXiv 2211.10438), s = max|x|^a / max|w|^b, and which a and b is found as in SVDQuant
 (arXiv 2411.05007): by what the rounded layer would give, low-rank branch included. Linears that read the same
-x share one scale. Where no scale is better than none on held-out rows, the layer stays as it is.
+x share one scale. Where no scale is better than none on held-out rows, the layer stays as it is. Weights and
+norms that make x take the scale instead of a Mul (latentc.passes.makers).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from latentc.passes.input_rewrite import InputRewrite, Proposal
-from latentc.passes.layer_rows import Rows
+from latentc.passes.channel_transform import ChannelTransform
+from latentc.passes.input_rewrite import InputRewrite, Proposal, Reading
 from latentc.passes.options import limits
-from latentc.passes.shared_inputs import SharedInput
 from latentc.passes.weights import REWRITES_INPUT, Floats, initializer, name_of
 
 _FINALISTS = 6
@@ -36,34 +35,43 @@ class Smooth(InputRewrite):
     """Scale the channels of what linears multiply, so that 4 bits hold them better."""
 
     name: ClassVar[str] = "smooth"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     considered: ClassVar[str] = "latentc.smoothed"
+    mixes_channels: ClassVar[bool] = False
 
     grid: int = field(default=20, metadata=limits(1, 100, "steps of a and b between 0 and 1"))
 
-    def propose(self, weight: Floats, rows: Rows) -> Proposal:
+    def propose(self, readings: Sequence[Reading], mixes: int) -> Proposal:
         """The scale that loses least on the rows to fit to."""
-        (a, b), scale = self._best(weight, rows)
+        (a, b), scale = self._best(readings)
         return Proposal(
             way=f"a={a:g} b={b:g}",
-            error=self._error(weight, rows.held_out, scale),
+            errors=tuple(self._error(one.weight, one.rows.held_out, scale) for one in readings),
             no_better="no scale is better than none",
-            rewrite=partial(_scale, scale=scale),
+            transform=ChannelScale((1 / scale).astype(np.float32)),
         )
 
-    def _best(self, weight: Floats, rows: Rows) -> tuple[tuple[float, float], Floats]:
-        """The powers and the scale [K] with the least error on the rows to fit to."""
-        candidates = list(self._candidates(weight, rows.fit))
-        rough = self.rounding.rough_errors(weight, rows.fit, (scale for _, scale in candidates))
-        order = sorted(zip(rough, range(len(candidates)), strict=True))
-        finalists = [candidates[number] for _, number in order[:_FINALISTS]]
-        exact = rows.fit @ weight
-        errors = [self._error(weight, rows.fit, scale, exact) for _, scale in finalists]
-        return finalists[int(np.argmin(errors))]
+    def _best(self, readings: Sequence[Reading]) -> tuple[tuple[float, float], Floats]:
+        """The powers and the scale [K] with the least error on the rows to fit to, over all readings."""
+        candidates = list(self._candidates(readings))
+        rough = np.zeros(len(candidates))
+        for one in readings:
+            scales = (scale for _, scale in candidates)
+            rough += np.square(self.rounding.rough_errors(one.weight, one.rows.fit, scales))
+        finalists = [candidates[number] for number in np.argsort(rough, kind="stable")[:_FINALISTS]]
+        errors = np.zeros(len(finalists))
+        for one in readings:
+            exact = one.rows.fit @ one.weight
+            errors += np.square(
+                [self._error(one.weight, one.rows.fit, scale, exact) for _, scale in finalists]
+            )
+        best: tuple[tuple[float, float], Floats] = finalists[int(np.argmin(errors))]
+        return best
 
-    def _candidates(self, weight: Floats, rows: Floats) -> Iterator[tuple[tuple[float, float], Floats]]:
+    def _candidates(self, readings: Sequence[Reading]) -> Iterator[tuple[tuple[float, float], Floats]]:
         """Powers and scales, such that each scale is much like the one before."""
-        peaks, sizes = np.abs(rows).max(axis=0), np.abs(weight).max(axis=1)
+        peaks = np.max([np.abs(one.rows.fit).max(axis=0) for one in readings], axis=0)
+        sizes = np.max([np.abs(one.weight).max(axis=1) for one in readings], axis=0)
         steps = [index / self.grid for index in range(1, self.grid)]
         for a, b in [(0.0, 0.0), *((a, 0.0) for a in steps), *((a, 1 - a) for a in reversed(steps))]:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -75,13 +83,26 @@ class Smooth(InputRewrite):
         return self.rounding.error(weight * scale[:, None], rows / scale, exact)
 
 
-def _scale(graph: ir.Graph, shared: SharedInput, scale: Floats) -> None:
-    stem = f"{name_of(shared.value)}.smooth"
-    inverse = (1 / scale).astype(np.float32)
-    factors = (1 / inverse).astype(np.float32)
-    value = initializer(graph, f"{stem}.scale", ir.tensor(inverse, name=f"{stem}.scale"))
-    node = ir.node("Mul", [shared.value, value])
-    node.name = node.outputs[0].name = stem
-    node.outputs[0].type, node.outputs[0].shape = shared.value.type, shared.value.shape
-    node.metadata_props[REWRITES_INPUT] = Smooth.name
-    shared.rewrite(graph, [node], lambda weight: weight * factors[:, None], Smooth.name)
+@dataclass(frozen=True, eq=False)
+class ChannelScale(ChannelTransform):
+    """T = diag(``factors``), [K] float32, none zero."""
+
+    factors: Floats
+
+    def columns(self, array: Floats) -> Floats:
+        """Each channel times its factor."""
+        return np.asarray(array * self.factors, dtype=np.float32)
+
+    def rows(self, weight: Floats) -> Floats:
+        """Each row over its factor."""
+        return np.asarray(weight * (1 / self.factors)[:, None], dtype=np.float32)
+
+    def nodes(self, graph: ir.Graph, value: ir.Value, K: int) -> list[ir.Node]:
+        """One Mul."""
+        stem = f"{name_of(value)}.smooth"
+        stored = initializer(graph, f"{stem}.scale", ir.tensor(self.factors, name=f"{stem}.scale"))
+        node = ir.node("Mul", [value, stored])
+        node.name = node.outputs[0].name = stem
+        node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
+        node.metadata_props[REWRITES_INPUT] = Smooth.name
+        return [node]

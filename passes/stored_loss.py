@@ -33,6 +33,7 @@ class StoredLoss:
         moments: [K, K] of what the linear multiplies, to fit to.
         rows: [R, K] of what it multiplies, to judge by.
         activation_bits: what INT4 linears multiply: 4, 8, or 16 for floats. INT8 linears take 8 at least.
+        symmetric: whether activations are.
     """
 
     group: int
@@ -42,6 +43,7 @@ class StoredLoss:
     moments: Floats
     rows: Floats
     activation_bits: int
+    symmetric: bool = True
 
     def of(self, allotment: Allotment) -> float:
         """Relative error of the linear's output when it is stored as ``allotment`` says."""
@@ -88,7 +90,7 @@ class StoredLoss:
         return _Part(weight, moments, rows, rows @ weight, rounded, factor)
 
     def _rounded(self, rows: Floats, bits: int) -> Floats:
-        return rows if bits == 16 else rounded_rows(rows, bits, self.group)
+        return rows if bits == 16 else rounded_rows(rows, bits, self.group, symmetric=self.symmetric)
 
 
 @dataclass(frozen=True)

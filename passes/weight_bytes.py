@@ -2,7 +2,8 @@
 
 A quantized linear is found by its form, an INT4 constant behind DequantizeLinear, or an INT8 one that a
 MatMul multiplies by; its low-rank branch by the mark that split-low-rank leaves on the branch's nodes, which
-stays with the nodes in the file; scales and rotations of what linears read by theirs. A linear that allocate
+stays with the nodes in the file; scales and rotations of what linears read by theirs. Those that were folded
+into other weights take nothing, or the vectors that a node got of its own for it. A linear that allocate
 left in floats counts with the quantized ones: its bytes are of the same budget.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from latentc.passes.allotment import ALLOTTED
-from latentc.passes.weights import BRANCH_OF, REWRITES_INPUT, constant, name_of, shape_of
+from latentc.passes.weights import BRANCH_OF, OWN_CONSTANTS, REWRITES_INPUT, constant, name_of, shape_of
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
@@ -83,6 +84,11 @@ def _found(model: ir.Model) -> tuple[set[str], set[str], int]:
             branch = _constants_behind(node, 1)
             extra |= branch
             quantized |= branch
+        elif OWN_CONSTANTS in node.metadata_props:
+            for index in node.metadata_props[OWN_CONSTANTS].split(","):
+                own = _constants_behind(node, int(index))
+                extra |= own
+                quantized |= own
     return quantized, extra, quantized_fp16_bytes
 
 

@@ -31,6 +31,9 @@ BRANCH_OF = "latentc.branch_of"
 """Node metadata on the two MatMuls of a low-rank branch: the name of the weight that was split."""
 REWRITES_INPUT = "latentc.rewrites_input"
 """Node metadata on nodes that a pass put before linears: Mul and MatMul by a constant, Reshape."""
+OWN_CONSTANTS = "latentc.own_constants"
+"""Node metadata: which inputs became vectors of its own, in place of a scalar or a shared one, when a pass
+folded a scale into them; numbers with commas between."""
 SMALLEST_STEP = np.float32(2.0**-24)
 """The smallest positive float16: the step of what is all zeros."""
 ORIGINAL = "latentc.original"
@@ -136,6 +139,23 @@ def read(tensor: ir.TensorProtocol) -> Array:
 def read_floats(tensor: ir.TensorProtocol) -> Floats:
     """The values of ``tensor`` as float32."""
     return np.asarray(read(tensor)).astype(np.float32)
+
+
+def constant_floats(value: ir.Value | None) -> Floats | None:
+    """A constant, or what Cast, Transpose and DequantizeLinear by columns make of one; None for others."""
+    node = value.producer() if value is not None else None
+    if node is None:
+        tensor = constant(value)
+        return None if tensor is None else read_floats(tensor)
+    first = constant_floats(node.inputs[0]) if node.inputs else None
+    if first is None or node.op_type == "Cast":
+        return first
+    if node.op_type == "Transpose" and first.ndim == 2:
+        return first.T
+    if node.op_type == "DequantizeLinear" and node.attributes.get_int("axis", 1) == 1:
+        steps = constant_floats(node.inputs[1])
+        return None if steps is None else first * steps
+    return None
 
 
 def finite_floats(array: Array, name: str, pass_name: str) -> Floats:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 from tests.passes.graphs import inputs_of, model_of, relative_error, run_model, values
 
-from latentc.passes.branch_nodes import add_beside, dequantized
-from latentc.passes.weights import find_linears, initializer, name_of
+from latentc.passes.base import PassContext
+from latentc.passes.branch_nodes import add_beside, branch_product, dequantized
+from latentc.passes.low_rank import BranchType
+from latentc.passes.split_low_rank import SplitLowRank
+from latentc.passes.weights import find_linears, initializer, name_of, read_floats
 
 LINEAR = """g (float[B,16] x) => (float[B,8] y) <float[16,8] w, float[8] b> {
     product = MatMul (x, w)
@@ -38,3 +42,31 @@ def test_two_beside_one(tmp_path: Path, seed: int) -> None:
     assert relative_error(seen, wanted) < 1e-5  # sums of 16 in float32, some of which cancel
     assert [name_of(output) for output in model.graph.outputs] == ["y"]
     assert len(list(find_linears(model.graph))) == 1
+
+
+@pytest.mark.parametrize("branch", list(BranchType))
+def test_the_product_of_a_branch_and_the_rest_are_the_weight(branch: BranchType) -> None:
+    model = model_of("g (float[B,128] x) => (float[B,64] y) <float[128,64] w> { y = MatMul (x, w) }")
+    (whole,) = find_linears(model.graph)
+    assert not branch_product(whole).any()
+    split = SplitLowRank(rank=8, max_ratio=0.6, branch=branch, calibrated=False)(model, PassContext()).model
+    (linear,) = find_linears(split.graph)
+    tensor = linear.weight.const_value
+    assert tensor is not None
+    product = branch_product(linear)
+    assert np.linalg.matrix_rank(product.astype(np.float64), tol=1e-4) == 8
+    # one float32 subtraction when it was split, and one addition here
+    np.testing.assert_allclose(read_floats(tensor) + product, values("w", (128, 64)), atol=1e-6)
+
+
+def test_linears_that_share_a_right_factor_have_products_of_their_own() -> None:
+    model = model_of("""g (float[B,128] x) => (float[B,64] y, float[B,64] z)
+        <float[128,64] w, float[128,64] v> {
+        y = MatMul (x, w)
+        z = MatMul (x, v) }""")
+    step = SplitLowRank(rank=8, max_ratio=0.6, calibrated=False, shared=True)
+    for linear in find_linears(step(model, PassContext()).model.graph):
+        tensor = linear.weight.const_value
+        assert tensor is not None
+        whole = read_floats(tensor) + branch_product(linear)
+        np.testing.assert_allclose(whole, values(linear.name, (128, 64)), atol=1e-6)  # as above

@@ -11,7 +11,10 @@ from tests.passes.graphs import model_of
 
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
+from latentc.passes.channel_transform import note_folded
 from latentc.passes.layer_rows import ROWS, rows_of
+from latentc.passes.rotate import BlockHadamard
+from latentc.passes.smooth import ChannelScale
 from latentc.passes.weights import REWRITES_INPUT, Linear, find_linears
 
 PLAIN = """g (float[B,8] x) => (float[B,4] y) <float[8,4] w> { y = MatMul (x, w) }"""
@@ -56,6 +59,23 @@ def test_marked_nodes_are_applied_to_the_rows(tmp_path: Path, seed: int) -> None
     wanted = (rows.astype(np.float64) * scale.numpy()) @ turn.numpy()
     found = rows_of("some-pass", linear_named(model, "w"), context)
     np.testing.assert_allclose(found.fit, wanted, rtol=0, atol=1e-5)
+
+
+def test_what_was_folded_comes_before_what_nodes_do(tmp_path: Path, seed: int) -> None:
+    model, rows = model_of(REWRITTEN), drawn(seed)
+    for node in list(model.graph)[:2]:
+        node.metadata_props[REWRITES_INPUT] = "some-pass"
+    linear = linear_named(model, "w")
+    note_folded(linear.nodes[0], BlockHadamard(4), "some-pass")
+    note_folded(linear.nodes[0], ChannelScale(np.arange(1, 9, dtype=np.float32)), "some-pass")
+    scale, turn = (model.graph.initializers[name].const_value for name in ("s", "h"))
+    assert scale is not None
+    assert turn is not None
+    wanted = BlockHadamard(4).columns(rows).astype(np.float64) * np.arange(1, 9)
+    wanted = (wanted * scale.numpy()) @ turn.numpy()
+    found = rows_of("some-pass", linear, recorded(tmp_path, rows))
+    np.testing.assert_allclose(found.fit, wanted, rtol=0, atol=1e-4)  # of numbers up to 100
+    np.testing.assert_allclose(found.held_out, wanted[:2], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -51,5 +51,11 @@ def test_identity_holds_every_option_and_the_version() -> None:
     assert QuantizeInt4(group=32).identity() == {
         "name": "quantize-int4",
         "version": 4,
-        "options": {"group": 32, "rounding": "nearest", "skip": [], "optional": False},
+        "options": {
+            "group": 32,
+            "rounding": "nearest",
+            "sequential": False,
+            "skip": [],
+            "optional": False,
+        },
     }

@@ -9,13 +9,15 @@ from tests.passes.four_gates import assert_twice_is_once, largest_error
 from tests.passes.graphs import inputs_of, model_of, relative_error, run_folder
 
 from latentc.errors import PassError
-from latentc.passes.base import PassContext
+from latentc.passes.base import Pass, PassContext
 from latentc.passes.layer_rows import ROWS, RowKind, rows_file
 from latentc.passes.model_file import write_model
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.rounding import Rounding
+from latentc.passes.sequence import run_passes
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.passes.weight_bytes import weigh
+from latentc.passes.weights import Array, read_floats
 
 LINEAR = """g (float[B,T,128] x) => (float[B,T,64] y) <float[128,64] w, float[64] b> {
     product = MatMul (x, w)
@@ -147,3 +149,108 @@ def test_gptq_that_does_not_carry_over_is_refused(tmp_path: Path, seed: int) -> 
 def test_gptq_without_records_is_an_error() -> None:
     with pytest.raises(PassError, match="needs calibration data"):
         QuantizeInt4(rounding=Rounding.GPTQ)(model_of(LINEAR), PassContext())
+
+
+STACK = """g (float[B,T,128] x) => (float[B,T,64] y)
+    <float[128,128] a, float[128,128] b, float[128,64] w, float[128] bias> {
+    first = MatMul (x, a)
+    second = MatMul (first, b)
+    moved = Add (second, bias)
+    y = MatMul (moved, w) }"""
+
+
+def stack_records(folder: Path, seed: int) -> dict[str, Array]:
+    """Records to fit to and judge by in ``folder``, and inputs that it does not hold."""
+    folder.mkdir()
+    for number in range(7):
+        rows = np.random.default_rng(seed + number).standard_normal((1, 300, 128)).astype(np.float32)
+        rows[:, :, ::9] *= 8
+        if number == 6:
+            return {"x": rows}
+        np.savez(folder / f"{number:04d}.npz", x=rows)
+    raise AssertionError("seven records")
+
+
+@pytest.mark.parametrize("before", [[], [SplitLowRank(rank=8, max_ratio=0.35)]], ids=["plain", "split"])
+def test_sequential_makes_up_for_what_earlier_linears_lost(
+    before: list[Pass], tmp_path: Path, seed: int
+) -> None:
+    """Without anything between them, linears can mend nearly all of it; the inputs were never seen."""
+    model = model_of(STACK)
+    feeds = stack_records(tmp_path / "records", seed)
+    write_model(model, tmp_path / "float")
+    expected = run_folder(tmp_path / "float", feeds)[0]
+    errors = {}
+    for sequential in (False, True):
+        context = PassContext(calibration=tmp_path / "records")
+        passes = [*before, QuantizeInt4(rounding=Rounding.GPTQ, sequential=sequential)]
+        write_model(run_passes(model, passes, context)[0], tmp_path / str(sequential))
+        errors[sequential] = relative_error(run_folder(tmp_path / str(sequential), feeds)[0], expected)
+    assert errors[True] < 0.8 * errors[False]
+    ways = {(trial.layer, trial.way): trial for trial in context.ledger.trials}
+    assert set(ways) == {
+        ("a", "nearest"), ("a", "gptq"),
+        *((layer, way) for layer in "bw" for way in ("nearest", "gptq", "corrected-gptq")),
+    }  # fmt: skip
+    assert ways["w", "corrected-gptq"].taken
+    assert sorted(loss.layer for loss in context.ledger.losses) == ["a", "b", "w"]
+    # the trial of the last layer foretells what its output lost on inputs that it was not fitted to
+    assert ways["w", "corrected-gptq"].relative_error == pytest.approx(errors[True], rel=0.2)
+
+
+def test_the_first_linear_gets_the_same_codes_either_way(tmp_path: Path, seed: int) -> None:
+    model = model_of(STACK)
+    stack_records(tmp_path / "records", seed)
+    codes = []
+    for sequential in (False, True):
+        step = QuantizeInt4(rounding=Rounding.GPTQ, sequential=sequential)
+        after = step(model, PassContext(calibration=tmp_path / "records")).model
+        tensor = after.graph.initializers["a.codes"].const_value
+        assert tensor is not None
+        codes.append(read_floats(tensor))
+    np.testing.assert_array_equal(codes[0], codes[1])
+
+
+def test_sequential_repeats_to_the_last_byte(tmp_path: Path, seed: int) -> None:
+    model = model_of(STACK)
+    stack_records(tmp_path / "records", seed)
+    for name in ("one", "other"):
+        context = PassContext(calibration=tmp_path / "records")
+        passes = [SplitLowRank(rank=8, max_ratio=0.35), QuantizeInt4(rounding=Rounding.GPTQ, sequential=True)]
+        write_model(run_passes(model, passes, context)[0], tmp_path / name)
+    name = "model.onnx.data"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+
+def test_sequential_twice_is_once(tmp_path: Path, seed: int) -> None:
+    stack_records(tmp_path / "records", seed)
+    step = QuantizeInt4(rounding=Rounding.GPTQ, sequential=True)
+    assert_twice_is_once(step, model_of(STACK), PassContext(calibration=tmp_path / "records"))
+
+
+def test_sequential_without_records_is_an_error() -> None:
+    with pytest.raises(PassError, match="needs calibration data"):
+        QuantizeInt4(rounding=Rounding.GPTQ, sequential=True)(model_of(LINEAR), PassContext())
+
+
+@pytest.mark.parametrize("rounding", [Rounding.NEAREST, Rounding.SCALE_ESTIMATION])
+def test_sequential_is_of_gptq(rounding: Rounding) -> None:
+    with pytest.raises(PassError) as caught:
+        QuantizeInt4(rounding=rounding, sequential=True)
+    assert str(caught.value) == (
+        f"quantize-int4.sequential: is true, but rounding is {rounding}\n"
+        "fix: write rounding=gptq, or leave sequential out"
+    )
+
+
+def test_sequential_names_a_weight_with_nan(tmp_path: Path, seed: int) -> None:
+    stack_records(tmp_path / "records", seed)
+    model = model_of(STACK)
+    weight = np.zeros((128, 64), np.float32)
+    weight[3, 4] = np.nan
+    model.graph.initializers["w"].const_value = ir.tensor(weight, name="w")
+    with pytest.raises(PassError) as caught:
+        QuantizeInt4(rounding=Rounding.GPTQ, sequential=True)(
+            model, PassContext(calibration=tmp_path / "records")
+        )
+    assert str(caught.value) == "quantize-int4: 'w' holds NaN or infinity\nfix: check the checkpoint"

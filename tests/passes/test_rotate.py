@@ -70,10 +70,21 @@ def test_turned_rows_times_the_turned_weight(multiple: int, seed: int) -> None:
 
 def test_the_function_stays_the_same(tmp_path: Path, seed: int) -> None:
     model, context = model_of(GRAPH), recorded(tmp_path / "records", seed)
-    after = Rotate(rank=0)(model, context).model
+    result = Rotate(rank=0, fold=False)(model, context)
+    assert [change.what.rpartition(", ")[2] for change in result.changes] == ["online: fold is false"] * 2
+    after = result.model
     assert operators(after).count("Cast") == 1  # both values have blocks of 64, and share one matrix
     assert largest_error(model, after, tmp_path, seed) < 2e-6  # sums of 64 in float32
     assert_twice_is_once(Rotate(rank=0), model, recorded(tmp_path / "again", seed))
+
+
+def test_a_linear_before_gives_its_outputs_rotated(tmp_path: Path, seed: int) -> None:
+    model, context = model_of(GRAPH), recorded(tmp_path / "records", seed)
+    result = Rotate(rank=0)(model, context)
+    told = {change.where: change.what.partition(", ")[2] for change in result.changes}
+    assert told == {"w, v": "online: 'x' is an input", "u": "folded into v"}
+    assert operators(result.model).count("Reshape") == 2
+    assert largest_error(model, result.model, tmp_path, seed) < 2e-6  # sums of 64 in float32
 
 
 def test_four_bits_lose_less_of_it(tmp_path: Path, seed: int) -> None:
@@ -121,5 +132,5 @@ def test_the_matrix_counts_as_part_of_what_is_quantized(tmp_path: Path, seed: in
     model, context = model_of(GRAPH), recorded(tmp_path, seed)
     plain = weigh(QuantizeInt4()(model, context).model)
     rotated = weigh(QuantizeInt4()(Rotate(rank=0)(model, context).model, context).model)
-    assert rotated.quantized_bytes - plain.quantized_bytes == 64 * 64 + 2 * 3 * 8  # int8, and two shapes
+    assert rotated.quantized_bytes - plain.quantized_bytes == 64 * 64 + 3 * 8  # int8, and the shape of x
     assert rotated.fp16_bytes == plain.fp16_bytes

@@ -71,3 +71,13 @@ def test_inputs_and_weights_are_rewritten_and_the_rest_is_not() -> None:
     assert new.names == "w, v"
     np.testing.assert_array_equal(new.weight("some-pass"), -old)
     assert called == [(64, 64), (64, 64)]
+
+
+def test_weights_alone_are_rewritten() -> None:
+    model = model_of(GRAPH)
+    shared = next(one for one, why in shared_inputs(model.graph, 64, (), SEEN) if why is None)
+    old = shared.weight("some-pass")
+    shared.reweigh(model.graph, lambda weight: weight * 2, "some-pass")
+    new = next(one for one, why in shared_inputs(model.graph, 64, (), SEEN) if why is None)
+    assert (new.names, new.value) == ("w, v", shared.value)
+    np.testing.assert_array_equal(new.weight("some-pass"), old * 2)

@@ -12,11 +12,14 @@ from tests.passes.graphs import inputs_of, model_of, operators, relative_error, 
 
 from latentc.errors import PassError
 from latentc.passes.base import PassContext
+from latentc.passes.compress_heads import CompressHeads
 from latentc.passes.layer_rows import ROWS, rows_of
 from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
+from latentc.passes.rotate import Rotate
 from latentc.passes.sequence import run_passes
 from latentc.passes.smooth import Smooth
+from latentc.passes.weight_bytes import weigh
 from latentc.passes.weights import find_linears
 
 SHARED = """g (float[B,T,128] x) => (float[B,T,64] y, float[B,T,64] z) <float[128,64] w, float[128,64] v> {
@@ -101,6 +104,73 @@ def test_a_scale_that_does_not_carry_over_is_refused(tmp_path: Path, seed: int) 
     assert [refusal.where for refusal in result.refusals] == ["w, v"]
     assert "no scale is better than none on held-out rows" in result.refusals[0].why
     assert {trial.way: trial.taken for trial in context.ledger.trials}["as it is"]
+
+
+ATTENTION = """g (float[B,S,24] x) => (float[B,S,64] y)
+    <float[24,64] q, float[24,64] v, float[64] b, float[64,64] o, int64[4] split = {0, 0, 2, 32},
+     int64[3] join = {0, 0, 64}> {
+    queries = MatMul (x, q)
+    query_heads = Reshape (queries, split)
+    left = Transpose <perm = [0, 2, 1, 3]> (query_heads)
+    right = Transpose <perm = [0, 2, 3, 1]> (query_heads)
+    scores = MatMul (left, right)
+    shares = Softmax <axis = -1> (scores)
+    products = MatMul (x, v)
+    values = Add (products, b)
+    value_heads = Reshape (values, split)
+    turned = Transpose <perm = [0, 2, 1, 3]> (value_heads)
+    mixed = MatMul (shares, turned)
+    back = Transpose <perm = [0, 2, 1, 3]> (mixed)
+    z = Reshape (back, join)
+    y = MatMul (z, o) }"""
+
+
+def heads_recorded(folder: Path, seed: int) -> PassContext:
+    (folder / ROWS).mkdir(parents=True)
+    rows = np.random.default_rng(seed).standard_normal((144, 64)).astype(np.float32)
+    rows[:, [3, 40]] *= 30
+    np.save(folder / ROWS / "o.fit.npy", rows[:96])
+    np.save(folder / ROWS / "o.held_out.npy", rows[96:])
+    return PassContext(calibration=folder)
+
+
+def test_attention_scales_its_values_for_nothing(tmp_path: Path, seed: int) -> None:
+    model, context = model_of(ATTENTION), heads_recorded(tmp_path / "records", seed)
+    result = Smooth(rank=0)(model, context)
+    (change,) = result.changes
+    assert change.what.endswith(", folded into v, b")
+    assert operators(result.model) == operators(model)
+    assert weigh(result.model) == weigh(model)
+    feeds = inputs_of(model, {"B": 2, "S": 5}, seed)
+    (seen,), (wanted,) = (run_model(one, tmp_path / "run", feeds) for one in (result.model, model))
+    assert relative_error(seen, wanted) < 1e-6
+    assert_twice_is_once(Smooth(rank=0, optional=True), model, heads_recorded(tmp_path / "again", seed))
+
+
+def test_later_passes_find_the_same_rows_whether_folded_or_not(tmp_path: Path, seed: int) -> None:
+    model, context = model_of(ATTENTION), heads_recorded(tmp_path, seed)
+    found = []
+    for fold in (True, False):
+        chain = [Smooth(rank=0, fold=fold), Rotate(rank=0, block=32, fold=fold)]
+        after, reports = run_passes(model, chain, context)
+        linear = next(one for one in find_linears(after.graph) if one.name == "o")
+        found.append((rows_of("test", linear, context), [report.changes[0].what for report in reports]))
+    (folded, how), (online, why) = found
+    assert all(words.endswith(", folded into v, b") for words in how)
+    assert all(words.endswith(", online: fold is false") for words in why)
+    np.testing.assert_allclose(folded.fit, online.fit, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(folded.held_out, online.held_out, rtol=0, atol=1e-5)
+
+
+def test_heads_can_be_compressed_after_it(tmp_path: Path, seed: int) -> None:
+    model, context = model_of(ATTENTION), heads_recorded(tmp_path / "records", seed)
+    chain = [Smooth(rank=0), CompressHeads(keep=1.0, calibrated=False, optional=True)]
+    whole, _ = run_passes(model, chain, context)
+    narrow, _ = run_passes(model, [chain[0], CompressHeads(keep=0.5, calibrated=False)], context)
+    feeds = inputs_of(model, {"B": 2, "S": 5}, seed)
+    (wanted,), (seen,), (rough,) = (run_model(one, tmp_path / "run", feeds) for one in (model, whole, narrow))
+    assert relative_error(seen, wanted) < 1e-5
+    assert relative_error(rough, wanted) < 1
 
 
 def test_channels_that_are_always_zero(tmp_path: Path, seed: int) -> None:

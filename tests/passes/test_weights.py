@@ -4,6 +4,7 @@ from tests.passes.graphs import model_of
 
 from latentc.passes.weights import (
     JointTensors,
+    constant_floats,
     find_convolutions,
     find_linears,
     lazy,
@@ -80,3 +81,22 @@ def test_a_replaced_initializer_keeps_name_and_readers() -> None:
     assert new.name == "w"
     assert len(new.uses()) == 2
     assert not read(new.const_value or ir.tensor([1.0])).any()
+
+
+def test_what_is_made_of_constants_is_known() -> None:
+    model = model_of("""g (float[B,8] x) => (float[B,6] y) <int8[6,8] codes, float[8] steps, float[8,6] v> {
+        wide = DequantizeLinear <axis = 1> (codes, steps)
+        turned = Transpose <perm = [1, 0]> (wide)
+        odd = Exp (turned)
+        one = Add (odd, v)
+        y = MatMul (x, one) }""")
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    codes, steps = (model.graph.initializers[name] for name in ("codes", "steps"))
+    exact = constant_floats(codes)
+    sizes = constant_floats(steps)
+    assert exact is not None
+    assert sizes is not None
+    np.testing.assert_array_equal(constant_floats(values["turned"]), (exact * sizes).T)
+    assert constant_floats(values["odd"]) is None
+    assert constant_floats(model.graph.inputs[0]) is None
+    assert constant_floats(None) is None

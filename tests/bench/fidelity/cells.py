@@ -104,6 +104,8 @@ def rows(only: Sequence[str]) -> Iterator[Row]:
             for ceiling in Ceiling:
                 for setting in Setting:
                     for method in Method:
+                        if method is Method.OURS_INT4 and setting is not Setting.W4A4:
+                            continue
                         row = Row(Question(family, setting, ceiling), spiky, method)
                         if not only or any(fnmatchcase(row.name, pattern) for pattern in only):
                             yield row

@@ -54,6 +54,8 @@ class Method(Choice):
     SVDQUANT = "svdquant"
     SVDQUANT_GPTQ = "svdquant-gptq"
     MODELOPT = "modelopt"
+    OURS_INT4 = "ours-int4"
+    """OURS without INT8 linears, whose INT8 activations make W4A4 a mix; asked only there."""
     OURS = "ours"
 
 
@@ -63,6 +65,7 @@ TITLES = {
     Method.SVDQUANT: "SVDQuant",
     Method.SVDQUANT_GPTQ: "SVDQuant + GPTQ",
     Method.MODELOPT: "Model Optimizer svdquant",
+    Method.OURS_INT4: "ours, INT4 alone",
     Method.OURS: "ours",
 }
 
@@ -136,9 +139,10 @@ def chain(question: Question, method: Method) -> str:
         Method.SCALE_ESTIMATION: lambda: _rounded(question, "scale-estimation"),
         Method.SVDQUANT: lambda: _svdquant(question, "nearest"),
         Method.SVDQUANT_GPTQ: lambda: _svdquant(question, "gptq"),
-        Method.OURS: lambda: _ours(question),
+        Method.OURS_INT4: lambda: _ours(question, "precisions: [int4], "),
+        Method.OURS: lambda: _ours(question, ""),
     }
-    return f"[{', '.join(['canonicalize', *makers[method](), *_activations(question)])}]"
+    return f"[{', '.join(['canonicalize', *makers[method](), *_activations(question, method)])}]"
 
 
 def _rounded(question: Question, rounding: str) -> list[str]:
@@ -166,26 +170,28 @@ def _svdquant(question: Question, rounding: str) -> list[str]:
     joined = _listed((*family.plain, *family.floating, _LONE))
     lone = [f"{{split-low-rank: {{{split}, skip: {skip}}}}}"] if family.is_flux else []
     return [
-        f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {rank}, skip: {skip}}}}}",
+        f"{{smooth: {{{_smoothing(bits, rank)}, skip: {skip}}}}}",
         f"{{split-low-rank: {{{split}, shared: true, skip: {joined}}}}}",
         *lone,
         _int4(family, GROUP, rounding),
     ]
 
 
-def _ours(question: Question) -> list[str]:
+def _ours(question: Question, precisions: str) -> list[str]:
     """Our own chain: bits and rank of each linear by what the final latents lose, codes by GPTQ.
 
-    An INT8 linear takes INT8 activations; where SVDQuant rounds no activations, neither does this.
+    An INT8 linear takes INT8 activations; where SVDQuant rounds no activations, neither does this. The codes
+    of INT4 activations are asymmetric, which takes no bytes.
     """
     family = question.family
     skip, plain = _listed(family.floating), _listed((*family.plain, *family.floating))
     bits = min(8, question.setting.bits)
     share = ceiling_share(family, question.ceiling)
+    codes = _codes(question)
     return [
-        f"{{smooth: {{grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {SMOOTHING_RANK}, skip: {plain}}}}}",
-        f"{{allocate: {{max_ratio: {share:.4f}, activations: {question.setting.bits}, unrounded: {plain}, "
-        f"group: {GROUP}, skip: {skip}}}}}",
+        f"{{smooth: {{{_smoothing(bits, SMOOTHING_RANK)}, skip: {plain}{codes}}}}}",
+        f"{{allocate: {{{precisions}max_ratio: {share:.4f}, activations: {question.setting.bits}, "
+        f"unrounded: {plain}, group: {GROUP}, skip: {skip}{codes}}}}}",
         f"{{split-subspace: {{group: {GROUP}, optional: true, skip: {skip}}}}}",
         f"{{split-low-rank: {{group: {GROUP}, rounding: gptq, optional: true, skip: {skip}}}}}",
         "{quantize-int8-weights: {optional: true}}",
@@ -193,15 +199,28 @@ def _ours(question: Question) -> list[str]:
     ]
 
 
+def _smoothing(bits: int, rank: int) -> str:
+    """The scales stand before the linears and count, as the bytes above say: nothing is folded."""
+    return f"fold: false, grid: {GRID}, bits: {bits}, group: {GROUP}, rank: {rank}"
+
+
 def _int4(family: Family, group: int, rounding: str) -> str:
     return f"{{quantize-int4: {{group: {group}, rounding: {rounding}, skip: {_listed(family.floating)}}}}}"
 
 
-def _activations(question: Question) -> list[str]:
+def _activations(question: Question, method: Method) -> list[str]:
     if question.setting is Setting.W4A16:
         return []
     skip = _listed((*question.family.plain, *question.family.floating))
-    return [f"{{quantize-activations: {{bits: {question.setting.bits}, group: {GROUP}, skip: {skip}}}}}"]
+    codes = _codes(question) if method in (Method.OURS, Method.OURS_INT4) else ""
+    return [
+        f"{{quantize-activations: {{bits: {question.setting.bits}, group: {GROUP}, skip: {skip}{codes}}}}}"
+    ]
+
+
+def _codes(question: Question) -> str:
+    """An option more for passes that round activations: INT8 ones are symmetric as onnxruntime has them."""
+    return ", symmetric: false" if question.setting is Setting.W4A4 else ""
 
 
 def _listed(patterns: tuple[str, ...]) -> str:

@@ -27,7 +27,7 @@ from latentc.recipes.load import load_recipe, recipe_file
 QUESTIONS = [
     Question(family, setting, ceiling) for family in FAMILIES for setting in Setting for ceiling in Ceiling
 ]
-OF_PASSES = (Method.NEAREST, Method.SVDQUANT, Method.SVDQUANT_GPTQ, Method.OURS)
+OF_PASSES = (Method.NEAREST, Method.SVDQUANT, Method.SVDQUANT_GPTQ, Method.OURS_INT4, Method.OURS)
 
 
 def named(question: Question) -> str:

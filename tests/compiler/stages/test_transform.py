@@ -9,13 +9,24 @@ import onnxruntime
 import pytest
 from tests.compiler.conftest import ExportOf
 from tests.compiler.small_component import small_component
+from tests.passes.graphs import inputs_of, relative_error, run_model
 
+from latentc.compiler.bindings import bind
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.stages.transform import Transform, forget_folders, placeless
 from latentc.errors import PassError
+from latentc.passes.base import PassContext
+from latentc.passes.calibration import inner_values
+from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.fuse_lora import FuseLora
+from latentc.passes.layer_rows import ROWS, RowKind, rows_file
+from latentc.passes.rotate import Rotate
+from latentc.passes.smooth import Smooth
+from latentc.passes.weight_bytes import weigh
+from latentc.passes.weights import Array, find_linears, name_of
 from latentc.recipes.family import Component
 
+SHAPES = Path(__file__).parents[3] / "recipes" / "shapes" / "weights"
 PASSES = ("canonicalize", "split-low-rank{rank=8, max_ratio=1.0, calibrated=false}", "quantize-int4")
 
 
@@ -99,3 +110,55 @@ def test_place_of_a_lora_does_not_show() -> None:
         forget_folders(model, [one])
         noted.append(dict(model.graph.metadata_props))
     assert noted == [{"latentc.fused": "style.safetensors at 0.5"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "least"),
+    [
+        ("shapes-sd", Component.UNET, 24),  # all of attention and feed-forward but the text
+        # nothing behind a GELU or beside one, nor at the edges; one scale for two readers may lose too much
+        ("shapes-flux", Component.TRANSFORMER, 13),
+    ],
+)
+def test_scales_and_rotations_fold_in_the_demo_denoisers(
+    name: str, component: Component, least: int, export_of: ExportOf, tmp_path: Path, seed: int
+) -> None:
+    root = SHAPES / name
+    bound = bind(export_of(root, component), open_model(root))
+    model = Canonicalize()(bound, PassContext()).model
+    feeds = inputs_of(model, {"B": 2, "T": 7, "h": 8, "w": 8, "S": 16}, seed)
+    context = recorded(model, feeds, tmp_path / "records")
+    smoothed = Smooth(rank=0, grid=2)(model, context)
+    told = {change.where.partition(",")[0]: change.what for change in smoothed.changes}
+    online = {where for where, what in told.items() if ", online: " in what}
+    assert len(told) - len(online) >= least
+    assert all(told[where].endswith(_ENDS) or "folded it loses" in told[where] for where in online)
+    assert len(smoothed.model.graph) == len(model.graph) + len(online)
+    inputs = {linear.name: linear.shape[0] for linear in find_linears(model.graph)}
+    copies = {where for where, what in told.items() if "(a copy)" in what}  # the norms of adaLN
+    scale_bytes = 4 * sum(inputs[where] for where in online | copies)
+    assert weigh(smoothed.model).quantized_bytes == scale_bytes
+    rotated = Rotate(rank=0)(smoothed.model, context)
+    assert any(", folded into" in one.what for one in rotated.changes)
+    seen, wanted = (run_model(one, tmp_path / "run", feeds) for one in (rotated.model, model))
+    assert max(relative_error(one, other) for one, other in zip(seen, wanted, strict=True)) < 1e-5
+
+
+_ENDS = ("is an input", "is a Gelu", "is a Sigmoid", "is a Concat")
+
+
+def recorded(model: ir.Model, feeds: dict[str, Array], folder: Path) -> PassContext:
+    """Rows of every linear from one run, some channels of which are made to stick out."""
+    read = {
+        linear.name: name_of(value)
+        for linear in find_linears(model.graph)
+        if (value := linear.nodes[0].inputs[0]) is not None
+    }
+    (values,) = inner_values(model, sorted(set(read.values())), [feeds])
+    (folder / ROWS).mkdir(parents=True)
+    for weight, name in read.items():
+        rows = values[name].reshape(-1, values[name].shape[-1])
+        rows = rows * np.where(np.arange(rows.shape[1]) % 29 == 3, np.float32(20), np.float32(1))
+        np.save(rows_file(folder / ROWS, weight, RowKind.FIT), rows[::2][:48])
+        np.save(rows_file(folder / ROWS, weight, RowKind.HELD_OUT), rows[1::2][:48])
+    return PassContext(calibration=folder)
