@@ -48,7 +48,7 @@ class BuildResult:
         report: folder of the report.
         steps: how many the plan had.
         seconds: how long it took.
-        fronts: what other budgets of bytes could have given, where a pass shared one out.
+        fronts: what other budgets could have given, where a pass shared one out.
     """
 
     targets: tuple[BuiltTarget, ...]

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from latentc.recipes.strict_yaml import Plain
     from latentc.validation.report import FrontRow, Report
 
-_LARGEST_RATIO = 1.0
 _STEP_DB = 1.5
 """What to ask of the next budget when a metric that is no ratio in dB falls short."""
 
@@ -42,7 +41,7 @@ class Evaluation:
     """One build on the way to a budget that passes.
 
     Args:
-        max_ratio: the budget, over fp16.
+        max_ratio: the budget, over floats.
         passed: the gate's verdict on all targets.
         shortfalls: what fell short, in words.
     """
@@ -88,19 +87,21 @@ def freeze(
         label = f"transform/{_folder_of(loaded, component)}"
         artifacts = run_plan(plan if evaluations else _up_to(plan, label), store, observer)
         facts = facts_of_component(artifacts[label].path / PASSES_FILE, component)
-        ratio = _allocate_of(loaded.recipe.passes[component][place]).max_ratio
+        allocate = _allocate_of(loaded.recipe.passes[component][place])
+        ratio = allocate.max_ratio
         if evaluations:
             missing_db, shortfalls = _judged(artifacts)
             tried.append(Evaluation(ratio, not shortfalls, tuple(shortfalls)))
         if not evaluations or tried[-1].passed:
             found: list[Plain] = [f"{row.layer}={row.allotment}" for row in facts.allotments]
             return Frozen(_with(loaded, component, place, {"plan": found}), tuple(tried))
-        larger = larger_budget(facts.front, ratio, missing_db)
+        larger = larger_budget(facts.front, ratio, missing_db, allocate.largest_ratio)
         if larger is None or len(tried) == evaluations:
+            short = tried[-1].shortfalls[0]
             more = "allow more --evaluations, or " if larger is not None else ""
             raise GateFailed(
                 f"{loaded.file.name}: passes.{component}",
-                f"no budget up to {ratio:.3f} of fp16 keeps the limits ({tried[-1].shortfalls[0]})",
+                f"no budget up to {ratio:.3f} of {allocate.whole} keeps the limits ({short})",
                 f"{more}loosen the limit, or let allocate choose float too: precisions: [int4, int8, float]",
             )
         loaded = _with(loaded, component, place, {"max_ratio": larger})
@@ -193,19 +194,21 @@ def _judged(artifacts: Mapping[str, Artifact]) -> tuple[float, list[str]]:
     return missing_db, said
 
 
-def larger_budget(front: Sequence[FrontRow], ratio: float, missing_db: float) -> float | None:
+def larger_budget(
+    front: Sequence[FrontRow], ratio: float, missing_db: float, largest_ratio: float = 1.0
+) -> float | None:
     """The smallest budget on the front that should be better by ``missing_db``; None when there is no larger.
 
-    Past the front's foretold end its largest budget is the last to be tried.
+    Past the front's foretold end its largest budget is the last to be tried, ``largest_ratio`` at most.
     """
     taken = next(point for point in front if point.taken)
     wanted = taken.relative_error * 10 ** (-missing_db / 20)
     larger = [point for point in front if point.ratio > ratio and not point.taken]
-    if not larger or ratio >= _LARGEST_RATIO:
+    if not larger or ratio >= largest_ratio:
         return None
     enough = [point for point in larger if point.relative_error <= wanted]
     chosen = enough[0] if enough else larger[-1]
-    return min(_LARGEST_RATIO, math.ceil(chosen.ratio * 1e5) / 1e5)
+    return min(largest_ratio, math.ceil(chosen.ratio * 1e5) / 1e5)
 
 
 def _with(loaded: LoadedRecipe, component: str, place: int, options: Mapping[str, Plain]) -> LoadedRecipe:

@@ -70,15 +70,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One way to spend bytes on a component, the best for its size as far as a pass could foretell.
+    """One way to spend a budget on a component, the best for its cost as far as a pass could foretell.
 
     Args:
-        ratio: bytes of the linears over what they take in fp16.
+        ratio: bytes of the linears over what they take in fp16; with ``device`` their modelled time there,
+            over that of floats.
         relative_error: foretold ‖latents - original's‖ / ‖original's‖ at the end of the trajectory.
         int4_layers: how many linears get INT4.
         int8_layers: how many get INT8.
         float_layers: how many stay as they are.
         taken: whether the component was built so.
+        device: the target whose time ``ratio`` is of; empty for bytes.
     """
 
     ratio: float
@@ -87,6 +89,7 @@ class FrontPoint:
     int8_layers: int
     float_layers: int
     taken: bool
+    device: str = ""
 
 
 @dataclass

@@ -230,10 +230,10 @@ class CompressHeads(Pass):
     def _chosen(self, places: Sequence[Place]) -> dict[str, int]:
         """A width for each of ``places``, by its name."""
         ways = {place.name: place.ways for place in places}
-        whole = sum(place.ways[-1].size_bytes for place in places)
+        whole = sum(place.ways[-1].cost for place in places)
         mix = best_within(ways, int(self.keep * whole))
         if mix is None:
-            least = sum(place.ways[0].size_bytes for place in places) / whole
+            least = sum(place.ways[0].cost for place in places) / whole
             raise PassError(
                 f"{self.name}.keep",
                 f"is {self.keep}, and heads of {self.multiple} take {least:.3f} of the parameters",

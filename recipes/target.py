@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from latentc.errors import TargetError, nearest
 from latentc.recipes.choice import Choice
+from latentc.recipes.roofline import X86_CORE, Roofline, orin
 
 
 class Runtime(Choice):
@@ -36,6 +37,7 @@ class Target:
         executes: what really runs, as 'weights × activations' in the report's words.
         engine_on_device: the engine is built on the board by ``latentc engine build``.
         note: one line for ``latentc targets``.
+        roofline: how fast it is; None where it is no one device.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Target:
     executes: tuple[str, ...]
     engine_on_device: bool
     note: str
+    roofline: Roofline | None = None
 
 
 _ORIN_EXECUTES = ("INT4 weights × FP16", "INT8 × INT8", "FP16 × FP16")
@@ -70,6 +73,7 @@ TARGETS: tuple[Target, ...] = (
         ("INT4 weights × dynamic INT8 (linears)", "INT8 × INT8 (convolutions)", "FP32 × FP32"),
         False,
         "phones and small CPUs: .ort files, INT4 linears as MatMulNBits, INT8 convolutions",
+        X86_CORE,
     ),
     Target(
         "rtx",
@@ -91,15 +95,17 @@ TARGETS: tuple[Target, ...] = (
             _ORIN_EXECUTES,
             True,
             "Jetson Orin: strongly typed ONNX; the engine is built on the board",
+            roofline,
         )
-        for name, memory_mib in (
-            # what is left to a process: 7.3 of 8 GiB is usable, notes of jetson-containers #342
-            ("jetson-orin-nano-4gb", 3400),
-            ("jetson-orin-nano-8gb", 7300),
-            ("jetson-orin-nx-8gb", 7300),
-            ("jetson-orin-nx-16gb", 15000),
-            ("jetson-agx-orin-32gb", 30500),
-            ("jetson-agx-orin-64gb", 61500),
+        for name, memory_mib, roofline in (
+            # memory is what is left to a process: 7.3 of 8 GiB is usable, notes of jetson-containers #342.
+            # Clocks and multiprocessors are from memory, and so is the bandwidth but for 8 GB Nano and AGX.
+            ("jetson-orin-nano-4gb", 3400, orin(4, 1.02, 51.0)),
+            ("jetson-orin-nano-8gb", 7300, orin(8, 1.02, 102.0)),
+            ("jetson-orin-nx-8gb", 7300, orin(8, 1.173, 102.0)),
+            ("jetson-orin-nx-16gb", 15000, orin(8, 1.173, 102.0)),
+            ("jetson-agx-orin-32gb", 30500, orin(14, 0.93, 204.8)),
+            ("jetson-agx-orin-64gb", 61500, orin(16, 1.3, 204.8)),
         )
     ),
 )

@@ -1,6 +1,6 @@
-"""Front chart: what the final latents would keep for every budget of bytes, and how many linears got what.
+"""Front chart: what the final latents would keep for every budget, and how many linears got what.
 
-Two plots over one axis of bytes, drawn as in latentc.validation.line_chart: SVGs stretch, labels do not.
+Two plots over one axis, the cost, drawn as in latentc.validation.line_chart: SVGs stretch, labels do not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FrontChart:
         path: the front as an SVG path in a 100 × 100 box.
         bands: areas over the same x, each painted over the one before.
         layers: how many linears there are: the height of the bands.
-        x_ticks: bytes over those in fp16.
+        x_ticks: cost over that of floats, as latentc.validation.report.FrontRow has it.
         y_ticks: dB.
         taken: what was built as foretold; None when that cannot be drawn.
         measured: what it came to; None when it was not measured.
@@ -58,7 +58,7 @@ class FrontChart:
 
 
 def front_chart(front: Sequence[FrontRow], measured_db: float | None = None) -> FrontChart | None:
-    """Lay out those rows of ``front`` that have dB; None when fewer than two sizes are left.
+    """Lay out those rows of ``front`` that have dB; None when fewer than two costs are left.
 
     Args:
         front: of one component, in any order.

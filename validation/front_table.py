@@ -1,4 +1,4 @@
-"""Front table: the ways to spend bytes that a build could have taken, as texts for terminal and page."""
+"""Front table: the ways to spend a budget that a build could have taken, as texts for terminal and page."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from latentc.recipes.family import FAMILIES
 from latentc.validation.report import FrontRow, Report
 
-HEAD = ("of fp16", "foretold SQNR", "INT4", "INT8", "float", "")
-"""What the cells of a row are; the last one says which row was taken."""
-
 _LINES = 8
 _FINAL_SQNR = "trajectory.final_sqnr_db"
 
 
 @dataclass(frozen=True)
 class FrontTable:
-    """A title and rows under HEAD."""
+    """A title and rows under a head, whose last cell is over what says which row was taken."""
 
     title: str
+    head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
@@ -38,15 +36,26 @@ def front_tables(reports: Mapping[str, Report]) -> tuple[FrontTable, ...]:
             found.setdefault(front, {}).update({} if level is None else {target: level})
     return tuple(
         FrontTable(
-            f"{front[0].component}: bytes of its linears against what the final latents keep",
-            tuple(cells_of(row, _measured_text(levels)) for row in spread_by_bytes(front)),
+            f"{front[0].component}: {cost_of(front[0])} against what the final latents keep",
+            (share_of(front[0]), "foretold SQNR", "INT4", "INT8", "float", ""),
+            tuple(cells_of(row, _measured_text(levels)) for row in spread_evenly(front)),
         )
         for front, levels in found.items()
     )
 
 
+def cost_of(row: FrontRow) -> str:
+    """What the ratio of ``row`` is of, in words."""
+    return f"modelled time of its linears on {row.device}" if row.device else "bytes of its linears"
+
+
+def share_of(row: FrontRow) -> str:
+    """What the ratio of ``row`` is over, as a column's head."""
+    return "of float's time" if row.device else "of fp16"
+
+
 def cells_of(row: FrontRow, measured: str = "") -> tuple[str, ...]:
-    """The texts of ``row`` under HEAD; ``measured`` follows where it was taken."""
+    """The texts of ``row``, in a table's order; ``measured`` follows where it was taken."""
     level = row.sqnr_db
     foretold = "no loss" if row.relative_error == 0 else "unknown" if level is None else f"{level:.1f} dB"
     counts = (str(count) for count in (row.int4_layers, row.int8_layers, row.float_layers))
@@ -55,14 +64,14 @@ def cells_of(row: FrontRow, measured: str = "") -> tuple[str, ...]:
 
 
 def each_once(front: Sequence[FrontRow]) -> tuple[FrontRow, ...]:
-    """The rows of ``front`` from the fewest bytes to the most; the taken one often is one of the others."""
+    """The rows of ``front`` from the cheapest to the dearest; the taken one often is one of the others."""
     taken = {(row.ratio, row.relative_error) for row in front if row.taken}
     once = [row for row in front if row.taken or (row.ratio, row.relative_error) not in taken]
     return tuple(sorted(once, key=lambda row: row.ratio))
 
 
-def spread_by_bytes(front: Sequence[FrontRow]) -> tuple[FrontRow, ...]:
-    """The taken row of ``front`` and at most eight others, evenly spread from the fewest bytes to the most.
+def spread_evenly(front: Sequence[FrontRow]) -> tuple[FrontRow, ...]:
+    """The taken row of ``front`` and at most eight others, evenly spread from the cheapest to the dearest.
 
     ``front`` has at least one row. What differs from the taken one by less than a quarter of the distance
     between two rows says nothing new.

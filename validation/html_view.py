@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentc.validation.bytes_view import BytesView, bytes_views
+from latentc.validation.bytes_view import BytesView, budget_noun, bytes_views
 from latentc.validation.embedded_picture import HEAT_LEVELS, heat_gradient
 from latentc.validation.finding_view import CardView, GroupView, group_findings, score_cards
 from latentc.validation.line_chart import Line, LineChart, line_chart
@@ -42,6 +42,7 @@ class View:
     strip: Strip | None
     chart: LineChart | None
     bytes: tuple[BytesView, ...]
+    budget: str
     layers: tuple[BarView, ...]
     sizes: tuple[SizeView, ...]
     refusals: tuple[tuple[str, tuple[str, ...]], ...]
@@ -73,6 +74,7 @@ def view_of_report(report: Report, folder: Path) -> View:
             first=report.steps[0].step if report.steps else 0,
         ),
         bytes=bytes_views(report),
+        budget=budget_noun(report),
         layers=layer_bars(report.build.layers),
         sizes=size_bars(report.sizes),
         refusals=refusal_groups(report.build.refusals),

@@ -111,16 +111,18 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class FrontRow:
-    """One way to spend bytes on a component that a pass could have taken, the best for its size as foretold.
+    """One way to spend a budget on a component that a pass could have taken, the best for it as foretold.
 
     Args:
         component: folder name.
-        ratio: bytes of the linears over what they take in fp16.
+        ratio: bytes of the linears over what they take in fp16; with ``device`` their modelled time there,
+            over that of floats.
         relative_error: foretold ‖latents - original's‖ / ‖original's‖ at the end of the trajectory.
         int4_layers: how many linears get INT4.
         int8_layers: how many get INT8.
         float_layers: how many stay as they are.
         taken: whether the component was built so.
+        device: the target whose time ``ratio`` is of; empty for bytes.
     """
 
     component: str
@@ -130,6 +132,7 @@ class FrontRow:
     int8_layers: int
     float_layers: int
     taken: bool
+    device: str = ""
 
     @property
     def sqnr_db(self) -> float | None:
@@ -141,7 +144,7 @@ class FrontRow:
 
 @dataclass(frozen=True)
 class AllotmentRow:
-    """What one linear got of the bytes.
+    """What one linear got of the budget.
 
     Args:
         component: folder name.

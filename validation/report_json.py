@@ -140,6 +140,7 @@ def front_from_json(row: dict[str, Json], component: str) -> FrontRow:
         as_count(row["int8_layers"]),
         as_count(row["float_layers"]),
         row["taken"] is True,
+        as_text(row.get("device", "")),  # what was written before there were budgets of time has none
     )
 
 

@@ -64,14 +64,13 @@ def build(
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
     from latentc.terminal import ProgressLines, duration_text, say, say_table, size_text
-    from latentc.validation.front_table import HEAD
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     progress = ProgressLines()
     result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress)
     for front in result.fronts:
         say(front.title)
-        say_table(HEAD, front.rows)
+        say_table(front.head, front.rows)
         say()
     say_table(
         ["target", "bundle", "size", "of fp16", "verdict"],
@@ -110,7 +109,7 @@ def freeze(
 ) -> None:
     """Write what allocate found into a recipe, so that its builds measure nothing again.
 
-    With --evaluations, the budget of bytes is raised until the recipe's limits hold.
+    With --evaluations, the budget is raised until the recipe's limits hold.
     """
     from latentc.compiler.freeze import freeze as freeze_recipe
     from latentc.compiler.freeze import write_frozen

@@ -10,7 +10,7 @@ import pytest
 
 from latentc.compiler.freeze import Frozen, freeze, larger_budget, write_frozen
 from latentc.compiler.store import Store
-from latentc.errors import GateFailed, RecipeError
+from latentc.errors import GateFailed, PassError, RecipeError
 from latentc.recipes.load import LoadedRecipe, load_recipe
 from latentc.validation.report import FrontRow
 
@@ -22,7 +22,7 @@ targets: [onnx]
 passes:
   denoiser:
     - canonicalize
-    - allocate: {{max_ratio: 0.33, group: 16{more}}}
+    - allocate: {{max_ratio: {ratio}, group: 16{more}}}
     - split-low-rank: {{group: 16, optional: true}}
     - quantize-int8-weights: {{optional: true}}
     - quantize-int4: {{group: 16, optional: true}}
@@ -37,9 +37,9 @@ Load = Callable[..., LoadedRecipe]
 def load(tmp_path: Path, tiny_stable_diffusion: Path) -> Load:
     (tmp_path / "prompts.txt").write_text("a red circle\na blue square\na star\na cross\na green one\n")
 
-    def make(*overrides: str, more: str = "") -> LoadedRecipe:
+    def make(*overrides: str, more: str = "", ratio: float = 0.33) -> LoadedRecipe:
         file = tmp_path / "tiny.yaml"
-        file.write_text(RECIPE.format(model=tiny_stable_diffusion, more=more))
+        file.write_text(RECIPE.format(model=tiny_stable_diffusion, more=more, ratio=ratio))
         return load_recipe(file, overrides)
 
     return make
@@ -74,6 +74,12 @@ def test_the_next_budget_is_the_smallest_that_should_do(missing_db: float, wante
 
 def test_at_the_front_s_end_there_is_no_larger_budget() -> None:
     assert larger_budget(FRONT, 0.5, 1.0) is None
+
+
+def test_a_budget_of_time_may_be_more_than_floats_take() -> None:
+    slower = [*FRONT[:-1], point(1.2, 0.001), FRONT[-1]]
+    assert larger_budget(slower, 0.5, 40.0, largest_ratio=2.0) == 1.2
+    assert larger_budget(slower, 0.5, 40.0) == 1.0
 
 
 def test_written_and_read_again_it_is_the_same_recipe(load: Load, tmp_path: Path) -> None:
@@ -130,3 +136,22 @@ def test_the_budget_is_raised_until_the_limits_hold(load: Load, tmp_path: Path) 
     assert len(ratios) > 1
     assert ratios == sorted(ratios)
     assert [one.passed for one in frozen.evaluations] == [False] * (len(ratios) - 1) + [True]
+
+
+@pytest.mark.slow
+def test_a_budget_of_time_is_frozen_too(load: Load, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    timed = ", budget: latency, device: ort-mobile, precisions: [int4, int8, float]"
+    with pytest.raises(PassError) as caught:
+        freeze(load(more=timed, ratio=0.05), (), 0, store, Silent())
+    found = re.search(
+        r"allocate\.max_ratio: is 0\.05, but the fastest that these layers can be is ([0-9.]+) of "
+        r"float's time, modelled on ort-mobile\nfix: write max_ratio=[0-9.]+ or more",
+        str(caught.value),
+    )
+    assert found is not None
+    ratio = (float(found[1]) + 1) / 2
+    frozen = freeze(load(more=timed, ratio=ratio), (), 0, store, Silent())
+    (options,) = [spec.options for spec in frozen.recipe.recipe.passes["denoiser"] if spec.name == "allocate"]
+    assert (options["budget"], options["device"], options["max_ratio"]) == ("latency", "ort-mobile", ratio)
+    assert options["plan"]

@@ -12,6 +12,7 @@ from tests.passes.graphs import model_of
 from latentc.errors import PassError
 from latentc.passes.allocate import Allocate
 from latentc.passes.base import Pass, PassContext
+from latentc.passes.cost import Budget
 from latentc.passes.layer_gains import write_gains
 from latentc.passes.layer_rows import ROWS
 from latentc.passes.quantize_int4 import QuantizeInt4
@@ -28,12 +29,12 @@ LINEARS = """g (float[B,64] x) => (float[B,64] y, float[B,64] z, float[B,64] c)
 WEIGHTS = ("w", "v", "u")
 
 
-def recorded(folder: Path, gains: dict[str, float], seed: int) -> PassContext:
+def recorded(folder: Path, gains: dict[str, float], seed: int, count: int = 200) -> PassContext:
     """Inputs of the graph, rows for every weight, and ``gains``."""
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(3):
-        np.savez(folder / f"{number:04d}.npz", x=random.standard_normal((200, 64)).astype(np.float32))
+        np.savez(folder / f"{number:04d}.npz", x=random.standard_normal((count, 64)).astype(np.float32))
     (folder / ROWS).mkdir(exist_ok=True)
     for name in WEIGHTS:
         rows = random.standard_normal((96, 64)).astype(np.float32)
@@ -142,12 +143,101 @@ def test_a_plan_needs_no_record_and_is_followed() -> None:
         ({"precisions": ()}, 'allocate.precisions: is empty\nfix: write precisions=["int4", "int8"]'),
         ({"precisions": ("int5",)}, "allocate.precisions: 'int5' is none\nfix: did you mean 'int8'?"),
         ({"activations": 5}, "allocate.activations: is 5, wanted 4, 8 or 16\nfix: write 8"),
+        (
+            {"max_ratio": 0.2},
+            "allocate.max_ratio: is 0.2, wanted a number from 0.25 to 1.0 of the bytes in fp16\n"
+            "fix: write max_ratio=0.3",
+        ),
+        (
+            {"device": "ort-mobile"},
+            "allocate.device: is given, and the budget is of bytes\nfix: write budget=latency",
+        ),
+        (
+            {"budget": Budget.LATENCY, "device": "jetson-orin-nano"},
+            "allocate.device: there is no target 'jetson-orin-nano'\n"
+            "fix: did you mean 'jetson-orin-nano-8gb'?",
+        ),
+        (
+            {"budget": Budget.LATENCY, "device": "ort-mobile", "activations": 4},
+            "allocate.activations: is 4, and ort-mobile executes no INT4 × INT4 that could be modelled\n"
+            "fix: write activations=8 for onnxruntime, activations=16 for TensorRT, or budget=bytes",
+        ),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(PassError) as caught:
         Allocate(**options)  # type: ignore[arg-type] # that is the test
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("device", ["ort-mobile", "jetson-orin-nano-8gb"])
+@pytest.mark.parametrize("rows", [1, 4000])
+def test_more_time_never_loses_more_and_no_budget_is_exceeded(
+    device: str, rows: int, tmp_path: Path, seed: int
+) -> None:
+    foretold, unmet, met = [], [], []
+    for hundredth in range(30, 111, 4):
+        context = recorded(tmp_path, {"w": 1.0, "v": 0.3, "u": 0.1}, seed, rows)
+        step = Allocate(
+            max_ratio=hundredth / 100,
+            budget=Budget.LATENCY,
+            device=device,
+            precisions=("int4", "int8", "float"),
+        )
+        try:
+            step(model_of(LINEARS), context)
+        except PassError:
+            unmet.append(step.max_ratio)
+            continue
+        (taken,) = [point for point in context.ledger.front if point.taken]
+        met.append(step.max_ratio)
+        assert taken.ratio <= step.max_ratio
+        assert taken.device == device
+        foretold.append(taken.relative_error)
+    assert all(ratio < met[0] for ratio in unmet)
+    assert foretold == sorted(foretold, reverse=True)
+    assert foretold[-1] == 0  # floats take what floats take
+
+
+@pytest.mark.parametrize(
+    ("device", "rows", "fastest"),
+    [
+        ("jetson-orin-nano-8gb", 1, "int4"),
+        ("jetson-orin-nano-8gb", 4000, "float"),  # it multiplies INT4 in FP16, and nothing is won
+        ("ort-mobile", 1, "int4"),
+        ("ort-mobile", 4000, "int8"),
+    ],
+)
+def test_the_cheapest_way_is_the_fastest_there(
+    device: str, rows: int, fastest: str, tmp_path: Path, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    np.savez(tmp_path / "0000.npz", x=random.standard_normal((rows, 512)).astype(np.float32))
+    (tmp_path / ROWS).mkdir()
+    for kind in ("fit", "held_out"):
+        np.save(tmp_path / ROWS / f"w.{kind}.npy", random.standard_normal((64, 512)).astype(np.float32))
+    write_gains({"w": 1.0}, tmp_path)
+    context = PassContext(calibration=tmp_path, gains=tmp_path)
+    step = Allocate(
+        max_ratio=1.0,
+        budget=Budget.LATENCY,
+        device=device,
+        largest_rank=0,
+        precisions=("int4", "int8", "float"),
+    )
+    step(model_of("g (float[B,512] x) => (float[B,512] y) <float[512,512] w> { y = MatMul (x, w) }"), context)
+    least = context.ledger.front[0]
+    assert (least.int4_layers, least.int8_layers, least.float_layers) == tuple(
+        int(fastest == precision) for precision in ("int4", "int8", "float")
+    )
+
+
+def test_other_figures_of_a_device_are_another_step() -> None:
+    timed = Allocate(budget=Budget.LATENCY, device="ort-mobile")
+    assert "bandwidth_gb_s=20.0" in str(timed.identity()["roofline"])
+    assert "roofline" not in Allocate().identity()
+    planned = Allocate(budget=Budget.LATENCY, device="ort-mobile", plan=("w=int8",))
+    assert "roofline" not in planned.identity()
 
 
 def test_a_rank_beyond_the_layer() -> None:

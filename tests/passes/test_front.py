@@ -22,24 +22,24 @@ STRAIGHT = 1e-8
 @given(layers)
 def test_no_mix_is_smaller_and_better_than_one_on_the_front(given_layers: dict[str, list[Way[int]]]) -> None:
     everything = [
-        (sum(way.size_bytes for way in mix), sum(way.loss for way in mix))
+        (sum(way.cost for way in mix), sum(way.loss for way in mix))
         for mix in product(*given_layers.values())
     ]
     for point in front(given_layers):
-        assert not any(
-            size <= point.size_bytes and loss < point.loss - STRAIGHT for size, loss in everything
-        ), point
+        assert not any(size <= point.cost and loss < point.loss - STRAIGHT for size, loss in everything), (
+            point
+        )
 
 
 @given(layers)
 def test_the_front_goes_from_the_smallest_to_the_best(given_layers: dict[str, list[Way[int]]]) -> None:
     points = list(front(given_layers))
-    assert points[0].size_bytes == sum(min(way.size_bytes for way in ways) for ways in given_layers.values())
+    assert points[0].cost == sum(min(way.cost for way in ways) for ways in given_layers.values())
     assert points[-1].loss == pytest.approx(
         sum(min(way.loss for way in ways) for ways in given_layers.values())
     )
     for before, after in pairwise(points):
-        assert before.size_bytes < after.size_bytes
+        assert before.cost < after.cost
         assert before.loss > after.loss or before.loss == pytest.approx(after.loss, abs=1e-12)
 
 
@@ -48,11 +48,11 @@ def test_within_the_budget_and_no_worse_than_the_front(
     given_layers: dict[str, list[Way[int]]], budget: int
 ) -> None:
     mix = best_within(given_layers, budget)
-    within = [point for point in front(given_layers) if point.size_bytes <= budget]
+    within = [point for point in front(given_layers) if point.cost <= budget]
     if mix is None:
         assert within == []
     else:
-        assert mix.size_bytes <= budget
+        assert mix.cost <= budget
         assert mix.loss <= min(point.loss for point in within) + 1e-12
 
 
@@ -72,14 +72,14 @@ def steady_layers(draw: some.DrawFn) -> dict[str, list[Way[int]]]:
 def test_the_budget_holds_and_one_step_is_all_that_is_lost(
     given_layers: dict[str, list[Way[int]]], spare: int
 ) -> None:
-    budget = sum(ways[0].size_bytes for ways in given_layers.values()) + spare
+    budget = sum(ways[0].cost for ways in given_layers.values()) + spare
     mix = best_within(given_layers, budget)
     assert mix is not None
-    assert mix.size_bytes <= budget
+    assert mix.cost <= budget
     everything = [
         Mix(dict(zip(given_layers, taken, strict=True))) for taken in product(*given_layers.values())
     ]
-    best = min(one.loss for one in everything if one.size_bytes <= budget)
+    best = min(one.loss for one in everything if one.cost <= budget)
     largest_step = max(a.loss - b.loss for ways in given_layers.values() for a, b in pairwise(ways))
     assert mix.loss <= best + largest_step + STRAIGHT
 

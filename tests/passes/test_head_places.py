@@ -38,13 +38,13 @@ def test_parameters_are_those_of_the_weights() -> None:
     assert isinstance(values, Values)
     meet = moments.scores["mixed"]
     place = score_place(model.graph, "mixed", scores, score_factors(meet), meet, [2, 8], None)
-    assert [way.size_bytes for way in place.ways] == [4 * (24 + 20) * 4 * 2, 4 * (24 + 20) * 32]
+    assert [way.cost for way in place.ways] == [4 * (24 + 20) * 4 * 2, 4 * (24 + 20) * 32]
     assert place.ways[-1].loss == 0
     assert place.error(2) ** 2 == pytest.approx(place.ways[0].loss)
     known = moments.values["mixed"]
     factors = value_factors(known, [read_rows(values.readers[0], 32)], 4)
     carried = value_place(model.graph, "mixed", values, factors, known, known, [2, 8])
-    assert [way.size_bytes for way in carried.ways] == [4 * (20 + 24) * 4 * 2, 4 * (20 + 24) * 32]
+    assert [way.cost for way in carried.ways] == [4 * (20 + 24) * 4 * 2, 4 * (20 + 24) * 32]
     assert (carried.part, carried.full, carried.layer) == ("vo", 8, "v_weight")
 
 
@@ -54,7 +54,7 @@ def test_one_weight_alone() -> None:
     place = factor_place(model.graph, factorable_linear(linear), None, 4, "some-pass")
     assert place is not None
     assert [way.kind for way in place.ways] == [4, 8, 12, 24]
-    assert [way.size_bytes for way in place.ways] == [4 * 56 * 4, 4 * 56 * 8, 4 * 56 * 12, 4 * 24 * 32]
+    assert [way.cost for way in place.ways] == [4 * 56 * 4, 4 * 56 * 8, 4 * 56 * 12, 4 * 24 * 32]
     assert factor_place(model.graph, factorable_linear(linear), None, 16, "some-pass") is None
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tests.validation.made_report import made_report
 
-from latentc.validation.bytes_view import bytes_views
+from latentc.validation.bytes_view import budget_noun, bytes_views
 from latentc.validation.report import AllotmentRow, BuildFacts, Execution, FrontRow, Report
 
 
@@ -33,6 +33,20 @@ def test_a_choice_without_an_error_is_said_not_drawn() -> None:
     assert view.note == "Not drawn: 1 choice has no foretold error, so no dB."
     (view,) = bytes_views(report(BuildFacts(front=(*rows, exact, replace(exact, ratio=0.9)))))
     assert (view.taken, view.note) == ("", "Not drawn: 2 choices have no foretold error, so no dB.")
+
+
+def test_a_front_of_time_is_called_so() -> None:
+    rows = [FrontRow("unet", 0.2 * n, 0.1 / n, 3, 0, 0, n == 2, "ort-mobile") for n in (1, 2, 3)]
+    timed = report(BuildFacts(front=tuple(rows)))
+    (view,) = bytes_views(timed)
+    assert view.taken == (
+        "Taken, of 3 linears: 3 in INT4; 0.400 of their time as floats, modelled on ort-mobile."
+    )
+    assert (view.axis, view.share) == (
+        "modelled time of the linears on ort-mobile, floats = 1",
+        "of float's time",
+    )
+    assert [budget_noun(one) for one in (timed, report(BuildFacts()))] == ["time", "bytes"]
 
 
 def test_a_front_of_one_choice_has_no_chart() -> None:

@@ -142,6 +142,15 @@ def test_a_given_plan_has_a_table_and_no_front(tmp_path: Path) -> None:
     assert "Where the bytes went" not in Page(without).text
 
 
+def test_a_budget_of_time_is_called_so(tmp_path: Path) -> None:
+    report = made_report(tmp_path, 1)
+    timed = tuple(replace(row, device="ort-mobile") for row in report.build.front)
+    text = Page(report_to_html(replace(report, build=replace(report.build, front=timed)), tmp_path)).text
+    assert "Where the time went" in text
+    assert "modelled time of the linears on ort-mobile, floats = 1" in text
+    assert "bytes of the linears" not in text
+
+
 def test_an_empty_report_is_a_page_that_failed(tmp_path: Path) -> None:
     page = Page(report_to_html(Report("r", "onnx", FLUX.name, Execution(()), ()), tmp_path))
     assert "Failed: nothing was measured" in page.text

@@ -77,7 +77,7 @@ def test_a_layer_that_came_out_nan_stays_nan() -> None:
         (RefusalRow("unet", "quantize-int4", "conv_in", "too small"),),
         (Timing("export", 2.0, 3),),
         (TrialRow("unet", "to_q.weight", "quantize-int4", "gptq", 0.1, taken=True),),
-        (FrontRow("unet", 0.3, 0.05, 3, 1, 0, taken=True),),
+        (FrontRow("unet", 0.3, 0.05, 3, 1, 0, taken=True, device="ort-mobile"),),
         (AllotmentRow("unet", "to_q.weight", "int4+8"),),
     )
     back = build_facts_from_json(build_facts_to_json(facts))
@@ -94,6 +94,15 @@ def test_a_report_from_before_bytes_were_shared_out(tmp_path: Path) -> None:
     assert read_report(tmp_path / "report.json") == replace(
         report, build=replace(report.build, trials=(), front=(), allotments=())
     )
+
+
+def test_a_front_from_before_there_were_budgets_of_time(tmp_path: Path) -> None:
+    report = made_report(tmp_path, 1)
+    data = json.loads(report_to_json(report))
+    for row in data["build"]["front"]:
+        del row["device"]
+    (tmp_path / "report.json").write_text(json.dumps(data), encoding="utf-8")
+    assert read_report(tmp_path / "report.json") == report
 
 
 @pytest.mark.parametrize(
