@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from latentc.compiler.flat import (
     FlatFluxTransformer,
@@ -164,6 +165,40 @@ class Original:
         Returns:
             [B, C, h, w].
         """
+        return self._denoised(noise, embeddings, negative, step_noise, observe)
+
+    @torch.enable_grad()
+    def denoise_with_gradients(
+        self,
+        noise: torch.Tensor,
+        embeddings: Tensors,
+        negative: Tensors | None,
+        step_noise: Callable[[int], torch.Tensor],
+    ) -> torch.Tensor:
+        """As ``denoise``, for gradients with respect to whatever parameters require them.
+
+        Every call of the denoiser is computed again when gradients flow back through it, so memory holds the
+        activations of one call (checkpointing: Chen et al. 2016, arXiv 1604.06174).
+        """
+        return self._denoised(noise, embeddings, negative, step_noise, lambda call: None)
+
+    def _predict(self, inputs: Tensors) -> torch.Tensor:
+        module = self.modules[self.family.denoiser]
+        if not torch.is_grad_enabled():
+            plain: torch.Tensor = module(**inputs)
+            return plain
+        run: Any = checkpoint  # its stubs take no keywords of the module's own
+        checkpointed: torch.Tensor = run(module, use_reentrant=False, **inputs)
+        return checkpointed
+
+    def _denoised(
+        self,
+        noise: torch.Tensor,
+        embeddings: Tensors,
+        negative: Tensors | None,
+        step_noise: Callable[[int], torch.Tensor],
+        observe: Callable[[DenoiserCall], None],
+    ) -> torch.Tensor:
         if self.family is FLUX:
             return self._denoise_flux(noise, embeddings, observe)
         B = len(noise)
@@ -179,7 +214,7 @@ class Original:
                 "timestep": time.to(torch.float32).expand(len(doubled)),
                 "text_states": text_states,
             }
-            prediction = self.modules[Component.UNET](**inputs)
+            prediction = self._predict(inputs)
             guided = prediction
             if negative is not None:
                 away, towards = prediction.chunk(2)
@@ -220,7 +255,7 @@ class Original:
             constant["guidance"] = torch.full([B], options.guidance)
         for step, time in enumerate(scheduler.timesteps):
             inputs = {"latent": latents, "timestep": time.to(noise.dtype).expand(B) / 1000, **constant}
-            prediction = self.modules[Component.TRANSFORMER](**inputs)
+            prediction = self._predict(inputs)
             latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
             unpacked = self._unpack(latents)
             observe(DenoiserCall(step, inputs, prediction, unpacked))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sensitivity(ResumableStage):
-    """Draw the same prompts once for every linear of the denoiser, that linear a little wrong.
+    """Draw prompts, and find gradients of their final latents for the linears of the denoiser.
 
     Args:
         family: name of a latentc.recipes.family.Family.
@@ -31,7 +31,7 @@ class Sensitivity(ResumableStage):
     """
 
     name: ClassVar[str] = "sensitivity"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     family: str
     sampling: SamplingOptions
@@ -43,7 +43,7 @@ class Sensitivity(ResumableStage):
         return drawing_identity(self.family, self.sampling, self.prompts, self.seeds)
 
     def resume(self, inputs: Mapping[str, Path], out: Path, units: Path, progress: Progress) -> None:
-        """Write the gains into ``out``; takes no inputs. A unit is a linear.
+        """Write the gains into ``out``; takes no inputs. A unit is a batch of prompts, or one gradient of it.
 
         Raises:
             ModelError: the original cannot be loaded, or gives NaN or infinity.

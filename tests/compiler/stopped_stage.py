@@ -31,7 +31,7 @@ from latentc.errors import ResourceError
 
 PROMPTS = ("a red circle", "a blue square", "a green triangle", "a small circle", "a large square")
 
-STOPS = {"calibrate": "drawing prompts 3…4", "sensitivity": "down_blocks.0.attentions.0.transformer_blocks"}
+STOPS = {"calibrate": "drawing prompts 3…4", "sensitivity": "gradient 3 of 4"}
 """What each stage says in the middle of a unit, when others are finished; of a batch, between two steps."""
 
 TOGETHER = 2
@@ -65,7 +65,7 @@ class Journal:
 
 
 def stage_of(kind: str, model: Path) -> ResumableStage:
-    """Calibrate: batches of 2, 2 and 1. Sensitivity: a linear after the other."""
+    """Calibrate: batches of 2, 2 and 1. Sensitivity: a gradient after the other."""
     steps = {"calibrate": 2, "sensitivity": 1}[kind]
     sampling = SamplingOptions(model, open_model(model).digest, (), "ddim", steps, 1.0, 32, 32)
     if kind == "sensitivity":

@@ -61,8 +61,8 @@ def killed(tiny_stable_diffusion: Path, tmp_path_factory: pytest.TempPathFactory
 
 def done_again(kind: str, said: list[str]) -> list[str]:
     """Of the units that were finished when the stage was stopped, those that ``said`` tells of."""
-    undone = {"calibrate": "drawing prompts 1…2", "sensitivity": "drawing with the original"}[kind]
-    return [words for words in said if words.startswith((undone, "time_embedding"))]
+    undone = {"calibrate": "drawing prompts 1…2", "sensitivity": "drawing prompts"}[kind]
+    return [words for words in said if words.startswith((undone, "gradient 1 ", "gradient 2 "))]
 
 
 @pytest.mark.parametrize("kind", ["calibrate", "sensitivity"])
