@@ -144,7 +144,6 @@ class Original:
             scheduler.set_timesteps(self.options.steps)
         return scheduler
 
-    @torch.no_grad()
     def denoise(
         self,
         noise: torch.Tensor,
@@ -152,6 +151,8 @@ class Original:
         negative: Tensors | None,
         step_noise: Callable[[int], torch.Tensor],
         observe: Callable[[DenoiserCall], None],
+        *,
+        gradients: bool = False,
     ) -> torch.Tensor:
         """Run the whole schedule, as the pipeline's own ``__call__`` does for the same latents.
 
@@ -161,26 +162,17 @@ class Original:
             negative: of the one negative prompt, when ``is_guided``.
             step_noise: fresh noise [B, C, h, w] for a step's index; asked only by LCM.
             observe: called after each step.
+            gradients: the result takes them, with respect to whatever parameters require them. Every call of
+                the denoiser is computed again when they flow back through it, so memory holds the activations
+                of one call (checkpointing: Chen et al. 2016, arXiv 1604.06174).
 
         Returns:
             [B, C, h, w].
         """
-        return self._denoised(noise, embeddings, negative, step_noise, observe)
-
-    @torch.enable_grad()
-    def denoise_with_gradients(
-        self,
-        noise: torch.Tensor,
-        embeddings: Tensors,
-        negative: Tensors | None,
-        step_noise: Callable[[int], torch.Tensor],
-    ) -> torch.Tensor:
-        """As ``denoise``, for gradients with respect to whatever parameters require them.
-
-        Every call of the denoiser is computed again when gradients flow back through it, so memory holds the
-        activations of one call (checkpointing: Chen et al. 2016, arXiv 1604.06174).
-        """
-        return self._denoised(noise, embeddings, negative, step_noise, lambda call: None)
+        with torch.set_grad_enabled(gradients):
+            if self.family is FLUX:
+                return self._denoise_flux(noise, embeddings, observe)
+            return self._denoise_stable_diffusion(noise, embeddings, negative, step_noise, observe)
 
     def _predict(self, inputs: Tensors) -> torch.Tensor:
         module = self.modules[self.family.denoiser]
@@ -191,7 +183,7 @@ class Original:
         checkpointed: torch.Tensor = run(module, use_reentrant=False, **inputs)
         return checkpointed
 
-    def _denoised(
+    def _denoise_stable_diffusion(
         self,
         noise: torch.Tensor,
         embeddings: Tensors,
@@ -199,8 +191,6 @@ class Original:
         step_noise: Callable[[int], torch.Tensor],
         observe: Callable[[DenoiserCall], None],
     ) -> torch.Tensor:
-        if self.family is FLUX:
-            return self._denoise_flux(noise, embeddings, observe)
         B = len(noise)
         text_states = embeddings["text_states"]
         if negative is not None:

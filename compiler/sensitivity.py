@@ -107,7 +107,7 @@ def _moved(batch: _Batch, linears: Linears, seed: tuple[int, int]) -> npt.NDArra
     """One estimate of E‖what the error of a linear's weight does to the final latents‖², for each linear."""
     weights = [part.weight for part in linears.values()]
     with _requiring_gradients(batch.original.denoiser, weights):
-        latents = batch.final_latents_with_gradients()
+        latents = batch.final_latents(gradients=True)
         drawn = np.random.default_rng(seed).standard_normal(tuple(latents.shape), dtype=np.float32)
         gradients: Sequence[Any] = torch.autograd.grad(
             latents, weights, torch.from_numpy(drawn), allow_unused=True
@@ -146,26 +146,16 @@ class _Batch:
             self._negative = original.embed(original.token_ids([original.options.negative_prompt]))
         self._noise = torch.from_numpy(noise.initial_latent(seeds, *original.latent_shape))
 
-    def final_latents(self) -> torch.Tensor:
-        """[B, C, h, w]; raises ModelError when it is not finite."""
-        return self._finite(
-            self.original.denoise(
-                self._noise, self._embeddings, self._negative, self._step_noise, lambda call: None
-            )
+    def final_latents(self, *, gradients: bool = False) -> torch.Tensor:
+        """[B, C, h, w], with ``gradients`` if asked for; raises ModelError when it is not finite."""
+        latents = self.original.denoise(
+            self._noise,
+            self._embeddings,
+            self._negative,
+            self._step_noise,
+            lambda call: None,
+            gradients=gradients,
         )
-
-    def final_latents_with_gradients(self) -> torch.Tensor:
-        """The same, for gradients."""
-        return self._finite(
-            self.original.denoise_with_gradients(
-                self._noise, self._embeddings, self._negative, self._step_noise
-            )
-        )
-
-    def _step_noise(self, step: int) -> torch.Tensor:
-        return torch.from_numpy(noise.step_noise(self._seeds, step, *self.original.latent_shape))
-
-    def _finite(self, latents: torch.Tensor) -> torch.Tensor:
         if not bool(latents.isfinite().all()):
             raise ModelError(
                 str(self.original.options.model_root),
@@ -173,6 +163,9 @@ class _Batch:
                 "check the checkpoint with diffusers alone",
             )
         return latents
+
+    def _step_noise(self, step: int) -> torch.Tensor:
+        return torch.from_numpy(noise.step_noise(self._seeds, step, *self.original.latent_shape))
 
 
 def _variance(weight: torch.Tensor) -> torch.Tensor:
