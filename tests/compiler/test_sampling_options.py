@@ -75,7 +75,7 @@ def test_the_digest_of_a_drawing_stage_is_as_it_was(monkeypatch: pytest.MonkeyPa
     }
     assert found == {
         "calibrate": "4ae8de063ee5f6103ee795134674fb960112710dcd7d1c334ec0bd06f3ab0d63",
-        "sensitivity": "a002586e8ecc164b9ceb836b59da357e5afd15929afa97ef535b2f06e98acca8",
+        "sensitivity": "b2a1899eb81179424d12bc4c57ffef256e0b8dc6d6e08482c26b0e273aa5b5c8",
         "reference": "e393484144bedfe6443a8328ad1e06de5915da5ecd37b23bce7b940cecb19a60",
     }
 
