@@ -10,20 +10,6 @@ import onnx_ir as ir
 from latentc.passes.weights import BRANCH_OF, Floats, Linear, bias_add, constant_floats, name_of
 
 
-def dequantized(graph: ir.Graph, before: ir.Node, codes: ir.Value, steps: ir.Value) -> ir.Value:
-    """``codes`` [K, N] times float16 ``steps``, one for each column or one for all, as a float32 value.
-
-    Its nodes are put in front of ``before`` and named after the codes.
-    """
-    cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
-    dequantize = ir.node("DequantizeLinear", [codes, cast.outputs[0]], attributes={"axis": 1})
-    for node, value in ((cast, steps), (dequantize, codes)):
-        node.name = node.outputs[0].name = f"{name_of(value)}.float32"
-        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, value.shape
-    graph.insert_before(before, [cast, dequantize])
-    return dequantize.outputs[0]
-
-
 def add_beside(graph: ir.Graph, node: ir.Node, products: Sequence[tuple[ir.Node, str]], weight: str) -> None:
     """Add what the last of ``products`` gives to the linear ``node``, after its bias, which runtimes fuse.
 

@@ -29,13 +29,13 @@ import onnx_ir as ir
 
 from latentc.passes.base import Change, LayerLoss, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import inner_values, read_samples
+from latentc.passes.dequantized import codes_behind
 from latentc.passes.options import limits, require_4_or_8_bits, require_power_of_two
 from latentc.passes.relative_error import relative_error
 from latentc.passes.weights import (
     BRANCH_OF,
     SMALLEST_STEP,
     Floats,
-    constant,
     initializer,
     matches,
     name_of,
@@ -186,11 +186,10 @@ def _read_by_quantized(
     for node in graph:
         if node.op_type != "MatMul" or node.domain or node.inputs[0] is None or node.inputs[1] is None:
             continue
-        source = node.inputs[1].producer()
-        codes = constant(source.inputs[0]) if source is not None else None
-        if source is None or source.op_type != "DequantizeLinear" or codes is None:
+        codes = codes_behind(node.inputs[1])
+        if codes is None or BRANCH_OF in node.metadata_props:
             continue
-        if codes.dtype in _BITS and len(codes.shape) == 2 and BRANCH_OF not in node.metadata_props:
+        if codes.dtype in _BITS and len(codes.shape) == 2:
             reader = (node, name_of(node.inputs[1]), shape_of(codes)[0])
             readers.setdefault((node.inputs[0], max(bits, _BITS[codes.dtype])), []).append(reader)
     for (value, wanted_bits), all_readers in readers.items():

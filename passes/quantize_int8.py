@@ -23,6 +23,7 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.base import Change, LayerLoss, LossLedger, Pass, PassContext, PassResult, Refusal
 from latentc.passes.calibration import read_samples, write_typed
+from latentc.passes.dequantized import codes_behind, dequantized
 from latentc.passes.nncf_bridge import ActivationSteps, calibrated_convolutions
 from latentc.passes.options import limits
 from latentc.passes.quantized_input import quantized_input
@@ -67,7 +68,8 @@ class QuantizeInt8(Pass):
     def requires(self, model: ir.Model) -> None:
         """The graph is float32: nothing has quantized, split or cast it yet."""
         for node in model.graph:
-            is_int4 = node.op_type == "DequantizeLinear" and _codes_type(node) is ir.DataType.INT4
+            codes = codes_behind(node.outputs[0])
+            is_int4 = codes is not None and codes.dtype is ir.DataType.INT4
             if is_int4 or SPLIT_RANK in node.metadata_props:
                 raise PassError(
                     self.name,
@@ -116,11 +118,6 @@ class QuantizeInt8(Pass):
             return calibrated_convolutions(Path(folder), samples, self.correct_biases)
 
 
-def _codes_type(node: ir.Node) -> ir.DataType | None:
-    tensor = constant(node.inputs[0])
-    return None if tensor is None else tensor.dtype
-
-
 def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedger) -> None:
     name, shape, source = convolution.name, convolution.shape, convolution.weight.const_value
     codes_name = f"{name}.codes"
@@ -136,16 +133,9 @@ def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedg
     )
     codes = initializer(graph, codes_name, joint.tensor("codes"))
     steps = initializer(graph, f"{name}.steps", joint.tensor("steps"))
-    cast = ir.node("Cast", [steps], attributes={"to": ir.DataType.FLOAT.value})
-    dequantize = ir.node("DequantizeLinear", [codes, cast.outputs[0]], attributes={"axis": 0})
-    cast.name = cast.outputs[0].name = f"{name}.steps.float32"
-    dequantize.name = f"{name}.dequantize"
-    for node, sides in ((cast, shape[:1]), (dequantize, shape)):
-        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, ir.Shape(sides)
-    graph.insert_before(convolution.node, [cast, dequantize])
     del graph.initializers[name]
-    dequantize.outputs[0].name = name
-    convolution.weight.replace_all_uses_with(dequantize.outputs[0])
+    kernel = dequantized(graph, convolution.node, codes, steps, name, axis=0)
+    convolution.weight.replace_all_uses_with(kernel)
 
 
 def _rounded(name: str, kernel: Array, ledger: LossLedger) -> Mapping[str, Array]:

@@ -26,7 +26,8 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.allotment import allotment_of
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
-from latentc.passes.branch_nodes import add_beside, dequantized
+from latentc.passes.branch_nodes import add_beside
+from latentc.passes.dequantized import dequantized
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.low_rank import BranchType, branch_bytes, largest_rank, low_rank_branch
@@ -217,9 +218,8 @@ class SplitLowRank(Pass):
 
         codes = stored(side)
         if self.branch is BranchType.INT8:
-            return dequantized(
-                graph, before, codes, stored("right.steps" if side == "right" else "left.step")
-            )
+            steps = stored("right.steps" if side == "right" else "left.step")
+            return dequantized(graph, before, codes, steps, f"{name}.{side}.float32")
         node = ir.node("Cast", [codes], attributes={"to": ir.DataType.FLOAT.value})
         node.name = node.outputs[0].name = f"{name}.{side}.float32"
         node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, codes.shape

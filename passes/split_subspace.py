@@ -22,7 +22,8 @@ import onnx_ir as ir
 from latentc.errors import PassError
 from latentc.passes.allotment import allotment_of
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
-from latentc.passes.branch_nodes import add_beside, dequantized
+from latentc.passes.branch_nodes import add_beside
+from latentc.passes.dequantized import dequantized
 from latentc.passes.int4_layers import require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.options import limits, require_power_of_two
@@ -120,7 +121,7 @@ def _split(graph: ir.Graph, shared: SharedInput, subspace: Subspace) -> None:
     K, R = subspace.codes.shape
     codes = initializer(graph, f"{stem}.directions", ir.tensor(subspace.codes))
     steps = initializer(graph, f"{stem}.directions.steps", ir.tensor(subspace.steps))
-    P = dequantized(graph, shared.nodes[0], codes, steps)
+    P = dequantized(graph, shared.nodes[0], codes, steps, f"{stem}.directions.float32")
     kept = initializer(graph, f"{stem}.kept_apart", ir.tensor(np.asarray(KEPT_APART)))
     inner = ir.node("MatMul", [shared.value, P])
     scaled = ir.node("Mul", [inner.outputs[0], kept])
@@ -165,7 +166,7 @@ def _split_weight(
     rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
     replace_initializer(graph, linear.weight, rest)
     codes, step = (initializer(graph, f"{name}.{key}", joint.tensor(key)) for key in ("along", "along.step"))
-    L = dequantized(graph, linear.nodes[0], codes, step)
+    L = dequantized(graph, linear.nodes[0], codes, step, f"{name}.along.float32")
     for node in linear.nodes:
         node.replace_input_with(0, rest_of_input)
         add_beside(graph, node, ((ir.node("MatMul", [along, L]), "along"),), name)

@@ -10,7 +10,8 @@ import pytest
 from tests.passes.graphs import inputs_of, model_of, relative_error, run_model, values
 
 from latentc.passes.base import PassContext
-from latentc.passes.branch_nodes import add_beside, branch_product, dequantized
+from latentc.passes.branch_nodes import add_beside, branch_product
+from latentc.passes.dequantized import dequantized
 from latentc.passes.low_rank import BranchType
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.passes.weights import find_linears, initializer, name_of, read_floats
@@ -28,7 +29,7 @@ def test_two_beside_one(tmp_path: Path, seed: int) -> None:
     for number in (1, 2):
         stored = initializer(model.graph, f"codes{number}", ir.tensor(codes))
         scale = initializer(model.graph, f"steps{number}", ir.tensor(steps))
-        wide = dequantized(model.graph, linear.nodes[0], stored, scale)
+        wide = dequantized(model.graph, linear.nodes[0], stored, scale, f"wide{number}")
         add_beside(
             model.graph,
             linear.nodes[0],
