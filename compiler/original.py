@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from latentc.compiler.checkpoint_modules import modules_from_checkpoint
 from latentc.compiler.flat import (
     FlatFluxTransformer,
     FlatTextEncoder,
@@ -294,7 +295,9 @@ def _step(
 def _load(family: Family, options: SamplingOptions) -> Any:  # noqa: ANN401 # diffusers is untyped
     import diffusers
 
-    extras = {} if family is FLUX else {"safety_checker": None, "feature_extractor": None}
+    extras: dict[str, Any] = {} if family is FLUX else {"safety_checker": None, "feature_extractor": None}
+    if options.checkpoint is not None:
+        extras |= modules_from_checkpoint(options.model_root, options.checkpoint)
     with quiet_loading():
         try:
             pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
