@@ -15,19 +15,11 @@ from typing import TYPE_CHECKING
 
 from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
 from latentc.errors import ModelError
-from latentc.recipes.family import Component, Family, family_of_pipeline
+from latentc.recipes.families.catalogue import family_of_pipeline
+from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
     from latentc.runtime.manifest import Json
-
-CLASSES: Mapping[str, str] = {
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": "T5EncoderModel",
-    "unet": "UNet2DConditionModel",
-    "transformer": "FluxTransformer2DModel",
-    "vae": "AutoencoderKL",
-}
-"""The one class that each component folder may name."""
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Suffixes of files that run code when they are opened."""
@@ -44,7 +36,7 @@ class ComponentFolder:
 
     Args:
         path: the subfolder.
-        class_name: of CLASSES.
+        class_name: the one that the family has for it.
         config: as in config.json, without the keys that only say where it came from.
         files: every safetensors file, headers checked.
     """
@@ -74,7 +66,7 @@ class ModelFolder:
         components: by subfolder name, as in diffusers (``vae`` serves encoder and decoder).
         scheduler_class: diffusers' class name.
         scheduler_config: as in scheduler_config.json.
-        tokenizers: by subfolder name, ``tokenizer`` and ``tokenizer_2``.
+        tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
     """
 
     root: Path
@@ -130,8 +122,10 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     index = read_json(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
     components: dict[str, ComponentFolder] = {}
-    for name in dict.fromkeys(spec.folder for spec in family.components):
-        components[name] = _component(root, name, index_path, index.get(name), read_values=read_values)
+    for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
+        components[name] = _component(
+            root, name, wanted, index_path, index.get(name), read_values=read_values
+        )
     scheduler_path = root / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
@@ -144,8 +138,9 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     )
 
 
-def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_values: bool) -> ComponentFolder:
-    wanted = CLASSES[name]
+def _component(
+    root: Path, name: str, wanted: str, index_path: Path, entry: Json, *, read_values: bool
+) -> ComponentFolder:
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
         raise ModelError(
@@ -214,9 +209,7 @@ def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _tokenizers(root: Path, family: Family) -> dict[str, Path]:
-    wanted = ["tokenizer"]
-    if any(spec.component is Component.TEXT_ENCODER_2 for spec in family.components):
-        wanted.append("tokenizer_2")
+    wanted = [spec.tokenizer for spec in family.text_encoders]
     for name in wanted:
         path = root / name / "tokenizer.json"
         if not path.is_file():
