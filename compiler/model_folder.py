@@ -15,20 +15,12 @@ from typing import TYPE_CHECKING
 
 from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
 from latentc.errors import ModelError
-from latentc.recipes.family import Component, Family, family_of_pipeline
+from latentc.recipes.families.catalogue import family_of_pipeline
+from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
     from latentc.compiler.single_file import ConvertedFile
     from latentc.runtime.manifest import Json
-
-CLASSES: Mapping[str, str] = {
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": "T5EncoderModel",
-    "unet": "UNet2DConditionModel",
-    "transformer": "FluxTransformer2DModel",
-    "vae": "AutoencoderKL",
-}
-"""The one class that each component folder may name."""
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Suffixes of files that run code when they are opened."""
@@ -45,7 +37,7 @@ class ComponentFolder:
 
     Args:
         path: the subfolder.
-        class_name: of CLASSES.
+        class_name: the one that the family has for it.
         config: as in config.json, without the keys that only say where it came from.
         files: every safetensors file, headers checked; or the one checkpoint that holds it beside others.
     """
@@ -75,7 +67,7 @@ class ModelFolder:
         components: by subfolder name, as in diffusers (``vae`` serves encoder and decoder).
         scheduler_class: diffusers' class name.
         scheduler_config: as in scheduler_config.json.
-        tokenizers: by subfolder name, ``tokenizer`` and ``tokenizer_2``.
+        tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
         checkpoint: one file that holds components of it, or None.
     """
 
@@ -155,8 +147,10 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
     if held is not None and read_values:
         held.require_finite()
     components: dict[str, ComponentFolder] = {}
-    for name in dict.fromkeys(spec.folder for spec in family.components):
-        components[name] = _component(root, name, index_path, index.get(name), held, read_values=read_values)
+    for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
+        components[name] = _component(
+            root, name, wanted, index_path, index.get(name), held, read_values=read_values
+        )
     if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
         from latentc.compiler.single_file import likeness
 
@@ -181,13 +175,13 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
 def _component(
     root: Path,
     name: str,
+    wanted: str,
     index_path: Path,
     entry: Json,
     checkpoint: SafetensorsFile | None,
     *,
     read_values: bool,
 ) -> ComponentFolder:
-    wanted = CLASSES[name]
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
         raise ModelError(
@@ -263,9 +257,7 @@ def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _tokenizers(root: Path, family: Family) -> dict[str, Path]:
-    wanted = ["tokenizer"]
-    if any(spec.component is Component.TEXT_ENCODER_2 for spec in family.components):
-        wanted.append("tokenizer_2")
+    wanted = [spec.tokenizer for spec in family.text_encoders]
     for name in wanted:
         path = root / name / "tokenizer.json"
         if not path.is_file():

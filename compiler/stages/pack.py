@@ -254,11 +254,7 @@ def limit_of(relative_error: float) -> float:
 def _first_row(spec: ComponentSpec, tensors: Mapping[str, Array]) -> dict[str, Array]:
     """``tensors`` with one row on the axis B, where they have that axis."""
     batched = {tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.axes[0] == "B"}
-    # an input that only some checkpoints have (FLUX's guidance) is not in the spec and is [B]
-    known = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
-    return {
-        name: array[:1] if name in batched or name not in known else array for name, array in tensors.items()
-    }
+    return {name: array[:1] if name in batched else array for name, array in tensors.items()}
 
 
 def _copy(source: Path, out: Path, names: Iterable[str]) -> None:
