@@ -21,7 +21,7 @@ AUTOENCODER_KL = (
         (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "x"),),
         # the mean of the distribution, before scaling_factor
         (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "0.mean"),),
-        (*_SIZES, ("step", _downscale)),
+        (*_SIZES, ("pixel_step", _downscale)),
         method="encode",
         fixed=(("return_dict", False),),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from latentc.recipes.config import Config, count
 from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.clip import CLIP_POOLED
+from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.t5 import t5_encoder
 from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
 
@@ -41,6 +42,7 @@ FLUX_TRANSFORMER = ComponentSpec(
         ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
         ("*.norm1.linear", "*.norm1_context.linear", "*.norm.linear", "norm_out.linear"),
     ),
+    left_alone=first_and_last("x_embedder.weight", "proj_out.weight"),
 )
 
 FLUX = Family(
