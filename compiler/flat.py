@@ -16,7 +16,7 @@ from torch import nn
 
 from latentc.compiler.exportable_parts import make_exportable
 from latentc.errors import ModelError
-from latentc.recipes.family import ComponentSpec, Library, TensorSpec, axis_size, size_of
+from latentc.recipes.family import ComponentSpec, TensorSpec, axis_size, size_of
 
 if TYPE_CHECKING:
     from latentc.recipes.config import Config
@@ -108,41 +108,40 @@ def config_of(module: nn.Module) -> Config:
     return config
 
 
-def module_on_meta(class_name: str, library: Library, config: Mapping[str, Json]) -> nn.Module:
+def module_on_meta(class_name: str, config: Mapping[str, Json]) -> nn.Module:
     """Make the module from its architecture alone: weights without storage, buffers with their values.
 
     Raises:
-        ModelError: the library has no such class of models, or it refuses the config.
+        ModelError: neither diffusers nor transformers has such a class of models, or it refuses the config.
     """
     with torch.device("meta"):
-        module = _module(class_name, library, config)
+        module = _module(class_name, config)
     if any(True for _ in module.buffers()):
         # Buffers (position ids) are computed, not stored in the checkpoint: they need their values. Only
         # text encoders have some; making their weights for real and dropping them at once is affordable.
         from accelerate import init_empty_weights  # type: ignore[import-untyped] # ships no types
 
         with init_empty_weights(include_buffers=False):
-            module = _module(class_name, library, config)
+            module = _module(class_name, config)
     return module.eval().requires_grad_(False)
 
 
-def _module(class_name: str, library: Library, config: Mapping[str, Json]) -> nn.Module:
+def _module(class_name: str, config: Mapping[str, Json]) -> nn.Module:
     import diffusers
     import transformers
 
     values = dict(config)
-    source, kind = (
-        (diffusers, diffusers.ModelMixin)
-        if library is Library.DIFFUSERS
-        else (transformers, transformers.PreTrainedModel)
-    )
-    found = getattr(source, class_name, None)
+    is_diffusers = hasattr(diffusers, class_name)
+    found = getattr(diffusers if is_diffusers else transformers, class_name, None)
+    kind = diffusers.ModelMixin if is_diffusers else transformers.PreTrainedModel
     # a class that is no model is never made, whatever a folder's json names
     if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ModelError(class_name, f"is no model of {library}", "use a model that diffusers can load")
+        raise ModelError(
+            class_name, "is no model of diffusers or transformers", "use a model that diffusers can load"
+        )
     model_class: Any = found
     try:
-        if library is Library.DIFFUSERS:
+        if is_diffusers:
             model: nn.Module = model_class.from_config(values)
             return model
         typed = model_class.config_class.from_dict(values)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentc.compiler.build import plan_of
-from latentc.compiler.model_folder import open_model
+from latentc.compiler.model_place import open_model_of
 from latentc.compiler.recipe_passes import DENOISER
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.stages.transform import PASSES_FILE
@@ -156,7 +156,7 @@ def _place_of(loaded: LoadedRecipe) -> tuple[str, int]:
 
 def _spec_of(loaded: LoadedRecipe, component: str) -> ComponentSpec:
     """What a recipe calls ``component``."""
-    family = open_model(loaded.path_of(loaded.recipe.model.path), read_values=False).family
+    family = open_model_of(loaded, read_values=False).family
     return family.spec(family.denoiser if component == DENOISER else Component(component))
 
 

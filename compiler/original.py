@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from latentc.compiler.checkpoint_modules import modules_from_checkpoint
 from latentc.compiler.flat import FlatModule
 from latentc.compiler.quiet import quiet_loading
 from latentc.compiler.sampling_options import SCHEDULER_CLASSES
@@ -277,6 +278,8 @@ def _load(family: Family, options: SamplingOptions) -> Any:  # noqa: ANN401 # di
     import diffusers
 
     extras: dict[str, Any] = dict.fromkeys(family.unloaded)
+    if options.checkpoint is not None:
+        extras |= modules_from_checkpoint(options.model_root, options.checkpoint)
     with quiet_loading():
         try:
             pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(

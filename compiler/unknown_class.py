@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from latentc.errors import ModelError
 from latentc.recipes.config import Config, count, number
-from latentc.recipes.family import Component, ComponentSpec, Library, Size, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Size, TensorSpec
 
 LOST = (
     "no family describes it: nothing is left alone by default, its text encoders and VAE are not compiled, "
@@ -86,7 +86,6 @@ def spec_of_class(class_name: str, folder: str, config: Config) -> ComponentSpec
         Component(folder),
         folder,
         class_name,
-        Library.DIFFUSERS,
         tuple(inputs),
         (TensorSpec("prediction", "float32", _TOKENS if "S" in letters else ("B", "C_out*", "h", "w"), "0"),),
         (

@@ -47,13 +47,6 @@ class Component(Choice):
     VAE_DECODER = "vae_decoder"
 
 
-class Library(Choice):
-    """Where a component's class comes from."""
-
-    DIFFUSERS = "diffusers"
-    TRANSFORMERS = "transformers"
-
-
 @dataclass(frozen=True)
 class TensorSpec:
     """An input or output of a component.
@@ -101,8 +94,7 @@ class ComponentSpec:
     Args:
         component: which part.
         folder: of the diffusers pipeline.
-        class_name: of the module, in ``library``.
-        library: that has the class.
+        class_name: of the module, in diffusers or transformers.
         inputs: in order; some checkpoints lack some (``inputs_of``).
         outputs: in order.
         sizes: of axes that end in ``*``, of ``step``, what h and w are multiples of, and of ``pixel_step``,
@@ -123,7 +115,6 @@ class ComponentSpec:
     component: Component
     folder: str
     class_name: str
-    library: Library
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     sizes: tuple[tuple[str, Size], ...] = ()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentc.recipes.config import Config
-from latentc.recipes.family import ComponentSpec, Library
+from latentc.recipes.family import ComponentSpec
 from latentc.recipes.published.catalogue import PublishedModel, published_model
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ def write_made_component(
     """
     from latentc.compiler.flat import module_on_meta
 
-    module = module_on_meta(spec.class_name, spec.library, json.loads(json.dumps(config)))
+    module = module_on_meta(spec.class_name, json.loads(json.dumps(config)))
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    del module
+    is_diffusers = _library_of(spec) == "diffusers"
     folder.mkdir(parents=True, exist_ok=True)
-    named = {"_class_name": spec.class_name} if spec.library is Library.DIFFUSERS else {}
+    named = {"_class_name": spec.class_name} if is_diffusers else {}
     (folder / "config.json").write_text(json.dumps({**named, **config}, indent=1), encoding="utf-8")
-    stem = "model" if spec.library is Library.TRANSFORMERS else "diffusion_pytorch_model"
+    stem = "diffusion_pytorch_model" if is_diffusers else "model"
     shards = list(_shards(shapes, _bytes_of(dtype), shard_bytes))
     if len(shards) == 1:
         _write_safetensors(folder / f"{stem}.safetensors", shards[0], dtype, seed)
@@ -96,7 +96,7 @@ def write_made_model(
         config = {**model.config_of(spec), **(changes or {}).get(spec.folder, {})}
         write_made_component(folder / spec.folder, spec, config, dtype=dtype, seed=seed)
     index: dict[str, object] = {"_class_name": model.family.pipeline_class}
-    index |= {spec.folder: [str(spec.library), spec.class_name] for spec in model.family.components}
+    index |= {spec.folder: [_library_of(spec), spec.class_name] for spec in model.family.components}
     (folder / "model_index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     return folder
 
@@ -116,6 +116,10 @@ def values_of(name: str, shape: tuple[int, ...], seed: int) -> Iterator[torch.Te
         length = min(left, _CHUNK)
         yield torch.randn(length, generator=generator).mul_(deviation).add_(centre)
         left -= length
+
+
+def _library_of(spec: ComponentSpec) -> str:
+    return "transformers" if spec.folder.startswith("text_encoder") else "diffusers"
 
 
 def _write_safetensors(path: Path, shapes: Shapes, dtype: str, seed: int) -> None:

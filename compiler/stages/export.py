@@ -11,7 +11,7 @@ from typing import ClassVar
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.toolchain import versions
 from latentc.recipes.families.catalogue import UNKNOWN, family_named
-from latentc.recipes.family import Component, Library
+from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
 
 
@@ -56,16 +56,16 @@ class Export(Stage):
         from latentc.compiler.checkpoint_keys import keys_of
         from latentc.compiler.export_graph import graph_of
         from latentc.compiler.flat import config_of, flat_component, module_on_meta
-        from latentc.compiler.unknown_class import spec_of_class
+        from latentc.compiler.unknown_class import LOST, spec_of_class
 
         progress(0.0, f"making {self.class_name} without weights")
         config = json.loads(self.config_json)
+        module = module_on_meta(self.class_name, config)
         if self.family == UNKNOWN:
-            module = module_on_meta(self.class_name, Library.DIFFUSERS, config)
+            progress(0.1, f"warning: {self.class_name}: {LOST}")
             spec = spec_of_class(self.class_name, self.component, config_of(module))
         else:
             spec = family_named(self.family).spec(Component(self.component))
-            module = module_on_meta(self.class_name, spec.library, config)
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         flat = flat_component(spec, module)
         progress(0.2, f"tracing {self.component}")

@@ -67,6 +67,7 @@ class Pack(Stage):
         model_root: the pipeline's folder; not part of the identity, its content is.
         model_digest: ModelFolder.digest.
         simulated: what the passes only simulate on this target, in words, besides what lowering finds.
+        checkpoint: one file with weights, as open_model takes it; not part of the identity either.
     """
 
     name: ClassVar[str] = "pack"
@@ -84,6 +85,7 @@ class Pack(Stage):
     model_root: Path
     model_digest: str
     simulated: tuple[str, ...] = ()
+    checkpoint: Path | None = None
 
     def options(self) -> dict[str, Json]:
         """Everything that the manifest says, the model folder's content and the toolchain."""
@@ -116,7 +118,7 @@ class Pack(Stage):
         from latentc.runtime.selftest import write_limits
 
         target = target_named(self.target_name)
-        model = open_model(self.model_root, read_values=False)
+        model = open_model(self.model_root, self.checkpoint, read_values=False)
         lowered = {name: self._take(name, inputs[name], out, progress) for name in self.components}
         proofs = {name: item.proof for name, item in lowered.items() if item.proof}
         if proofs:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from latentc.recipes.family import Component, ComponentSpec, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, TensorSpec
 
 CLIP_LAST_STATES = ComponentSpec(
     Component.TEXT_ENCODER,
     "text_encoder",
     "CLIPTextModel",
-    Library.TRANSFORMERS,
     (TensorSpec("token_ids", "int64", ("B", "T"), "input_ids"),),
     (TensorSpec("text_states", "float32", ("B", "T", "D*"), "last_hidden_state"),),
     tokenizer="tokenizer",

@@ -7,7 +7,7 @@ from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.clip import CLIP_POOLED
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.t5 import t5_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 
 def _position_axes(config: Config) -> int:
@@ -18,7 +18,6 @@ FLUX_TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "FluxTransformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "S", "C_packed*"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1: diffusers' t / 1000

@@ -8,7 +8,7 @@ from latentc.recipes.config import Config, count
 from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.qwen import qwen_text_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 
 def _position_axes(config: Config) -> int:
@@ -19,7 +19,6 @@ _TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "Flux2Transformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "S", "C_packed*"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1: diffusers' t / 1000

@@ -5,13 +5,12 @@ from __future__ import annotations
 from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.left_alone import LAST
 from latentc.recipes.families.t5 import masked_t5_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 _TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "PixArtTransformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1000

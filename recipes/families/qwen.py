@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentc.recipes.families.t5 import TOKEN_MASK
-from latentc.recipes.family import Component, ComponentSpec, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, TensorSpec
 
 
 def qwen_text_encoder(class_name: str, *, method: str, states: str, tokens: int) -> ComponentSpec:
@@ -12,7 +12,6 @@ def qwen_text_encoder(class_name: str, *, method: str, states: str, tokens: int)
         Component.TEXT_ENCODER,
         "text_encoder",
         class_name,
-        Library.TRANSFORMERS,
         (TensorSpec("token_ids", "int64", ("B", "T"), "input_ids"), TOKEN_MASK),
         (TensorSpec("text_states", "float32", ("B", "T", "D*"), states),),
         method=method,

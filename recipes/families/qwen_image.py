@@ -5,7 +5,7 @@ from __future__ import annotations
 from latentc.recipes.config import Config, count
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.qwen import qwen_text_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 
 def _position_axes(config: Config) -> int:
@@ -16,7 +16,6 @@ _TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "QwenImageTransformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "S", "C_packed*"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1: diffusers' t / 1000
@@ -53,7 +52,6 @@ _VAE = (
         Component.VAE_ENCODER,
         "vae",
         "AutoencoderKLQwenImage",
-        Library.DIFFUSERS,
         (TensorSpec("image", "float32", _IMAGE, "x"),),
         (TensorSpec("latent", "float32", _LATENT, "0.mean"),),
         (*_SIZES, ("pixel_step", _downscale)),
@@ -64,7 +62,6 @@ _VAE = (
         Component.VAE_DECODER,
         "vae",
         "AutoencoderKLQwenImage",
-        Library.DIFFUSERS,
         (TensorSpec("latent", "float32", _LATENT, "z"),),
         (TensorSpec("image", "float32", _IMAGE, "0"),),
         _SIZES,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from latentc.recipes.config import Config, count
 from latentc.recipes.families.left_alone import LAST
 from latentc.recipes.families.t5 import TOKEN_MASK
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 _GEMMA = ComponentSpec(
     Component.TEXT_ENCODER,
     "text_encoder",
     "Gemma2Model",
-    Library.TRANSFORMERS,
     (TensorSpec("token_ids", "int64", ("B", "T"), "input_ids"), TOKEN_MASK),
     (TensorSpec("text_states", "float32", ("B", "T", "D*"), "last_hidden_state"),),
     fixed=(("use_cache", False),),
@@ -24,7 +23,6 @@ _TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "SanaTransformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1000
@@ -56,7 +54,6 @@ AUTOENCODER_DC = (
         Component.VAE_ENCODER,
         "vae",
         "AutoencoderDC",
-        Library.DIFFUSERS,
         (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "x"),),
         (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "0"),),
         (*_SIZES, ("pixel_step", _downscale)),
@@ -67,7 +64,6 @@ AUTOENCODER_DC = (
         Component.VAE_DECODER,
         "vae",
         "AutoencoderDC",
-        Library.DIFFUSERS,
         (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "z"),),
         (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "0"),),
         _SIZES,

@@ -6,13 +6,12 @@ from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.clip import clip_projected
 from latentc.recipes.families.left_alone import LAST
 from latentc.recipes.families.t5 import t5_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 _TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "SD3Transformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from latentc.recipes.family import Component, ComponentSpec, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, TensorSpec
 
 TOKEN_MASK = TensorSpec("token_mask", "int64", ("B", "T"), "attention_mask")
 """1 where a token is of the prompt, 0 where it is padding."""
@@ -17,7 +17,6 @@ def t5_encoder(component: Component, *, tokens: int) -> ComponentSpec:
         component,
         folder,
         "T5EncoderModel",
-        Library.TRANSFORMERS,
         (TensorSpec("token_ids", "int64", ("B", "T"), "input_ids"),),
         (TensorSpec("text_states", "float32", ("B", "T", "D*"), "last_hidden_state"),),
         tokenizer=folder.replace("text_encoder", "tokenizer"),

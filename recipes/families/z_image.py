@@ -5,13 +5,12 @@ from __future__ import annotations
 from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.qwen import qwen_text_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 _TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "ZImageTransformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "x"),
         TensorSpec("timestep", "float32", ("B",), "t"),  # 0…1, from noise to picture

@@ -50,13 +50,13 @@ def distinct_cases() -> tuple[Case, ...]:
 
 def traced(spec: ComponentSpec, config: Config) -> ir.Model:
     """The graph of a component with ``config``; its weights are inputs."""
-    module = module_on_meta(spec.class_name, spec.library, json.loads(json.dumps(config)))
+    module = module_on_meta(spec.class_name, json.loads(json.dumps(config)))
     return graph_of(flat_component(spec, module), str(spec.component))
 
 
 def with_random_weights(spec: ComponentSpec, config: Config) -> nn.Module:
     """The library's own module with the values of tests.made_models."""
-    module = module_on_meta(spec.class_name, spec.library, json.loads(json.dumps(config)))
+    module = module_on_meta(spec.class_name, json.loads(json.dumps(config)))
     fresh = {
         name: torch.cat(list(values_of(name, tuple(tensor.shape), 0))).reshape(tensor.shape)
         for name, tensor in module.state_dict().items()

@@ -11,12 +11,12 @@ import pytest
 from latentc.compiler.flat import flat_component, module_on_meta, on_meta
 from latentc.compiler.model_folder import open_model
 from latentc.errors import ModelError
-from latentc.recipes.family import Component, Library
+from latentc.recipes.family import Component
 
 
 def test_a_module_from_its_config_alone_has_no_storage_and_real_buffers(tiny_stable_diffusion: Path) -> None:
     folder = open_model(tiny_stable_diffusion, read_values=False).folder_of(Component.TEXT_ENCODER)
-    module = module_on_meta(folder.class_name, Library.TRANSFORMERS, folder.config)
+    module = module_on_meta(folder.class_name, folder.config)
     assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
     assert not module.training
     buffers = dict(module.named_buffers())
@@ -26,7 +26,7 @@ def test_a_module_from_its_config_alone_has_no_storage_and_real_buffers(tiny_sta
 def test_examples_have_distinct_sizes_and_lose_their_storage(tiny_stable_diffusion: Path) -> None:
     model = open_model(tiny_stable_diffusion, read_values=False)
     folder = model.folder_of(Component.UNET)
-    module = module_on_meta(folder.class_name, Library.DIFFUSERS, folder.config)
+    module = module_on_meta(folder.class_name, folder.config)
     flat = flat_component(model.family.spec(Component.UNET), module)
     assert [tuple(example.shape) for example in flat.examples] == [(2, 4, 8, 12), (2,), (2, 7, 64)]
     bare, buffers = on_meta(flat)
@@ -36,9 +36,9 @@ def test_examples_have_distinct_sizes_and_lose_their_storage(tiny_stable_diffusi
 
 def test_a_class_that_is_no_model_is_never_made() -> None:
     with pytest.raises(ModelError) as caught:
-        module_on_meta("DDIMScheduler", Library.DIFFUSERS, {})
+        module_on_meta("DDIMScheduler", {})
     assert str(caught.value) == (
-        "DDIMScheduler: is no model of diffusers\nfix: use a model that diffusers can load"
+        "DDIMScheduler: is no model of diffusers or transformers\nfix: use a model that diffusers can load"
     )
 
 
@@ -48,7 +48,7 @@ def test_a_class_that_is_no_model_is_never_made() -> None:
 def test_a_unet_that_takes_more_is_refused(tiny_stable_diffusion: Path, key: str, value: Any) -> None:
     model = open_model(tiny_stable_diffusion, read_values=False)
     module: Any = module_on_meta(
-        "UNet2DConditionModel", Library.DIFFUSERS, json.loads(model.folder_of(Component.UNET).config_json)
+        "UNet2DConditionModel", json.loads(model.folder_of(Component.UNET).config_json)
     )
     module.register_to_config(**{key: value})
     with pytest.raises(ModelError) as caught:
