@@ -7,7 +7,7 @@ Only torch code lives here; import this file inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ class FlatModule(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Run the component; one output comes as it is, several as a tuple."""
+        _check_axes(self.inputs, tensors)
         arguments: dict[str, Any] = dict(self._fixed)
         for spec, tensor in zip(self.inputs, tensors, strict=True):
             _put(arguments, spec.place, tensor)
@@ -55,6 +56,14 @@ class FlatModule(nn.Module):
         result = call(**{name: _tuples(value) for name, value in arguments.items()})
         outputs = tuple(_found(result, spec.place) for spec in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _check_axes(specs: Sequence[TensorSpec], tensors: Sequence[torch.Tensor]) -> None:
+    """Tell the tracer that axes of one name have one size, which it does not see from every module."""
+    sizes: dict[str, int] = {}
+    for spec, tensor in zip(specs, tensors, strict=True):
+        for axis, size in zip(spec.axes, tensor.shape, strict=True):
+            torch._check(sizes.setdefault(axis, size) == size)
 
 
 def _put(arguments: dict[str, Any], place: str, tensor: torch.Tensor) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,11 @@ from torch import nn
 
 from latentc.compiler.export_graph import graph_of
 from latentc.compiler.flat import FlatModule, config_of, flat_component, module_on_meta
+from latentc.passes.base import PassContext
+from latentc.passes.canonicalize import Canonicalize
+from latentc.passes.int4_layers import int4_linears
+from latentc.passes.sequence import run_passes
+from latentc.passes.weights import find_linears
 from latentc.recipes.config import Config
 from latentc.recipes.family import ComponentSpec, TensorSpec, axis_size, size_of
 from latentc.recipes.published.catalogue import PUBLISHED, PublishedModel
@@ -140,3 +147,90 @@ def expected_of(flat: FlatModule, module: nn.Module, inputs: Values) -> tuple[to
         return (torch.stack([one[:, 0] for one in denoised]),)
     result = flat(*tensors.values())
     return result if isinstance(result, tuple) else (result,)
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """What quantization to INT4 would do with each linear.
+
+    Args:
+        quantized: names.
+        refused: names, with the reason.
+        missing: matrices that are multiplied without being seen as linears.
+    """
+
+    quantized: tuple[str, ...]
+    refused: Mapping[str, str]
+    missing: tuple[str, ...]
+
+
+def accounts_of(model: ir.Model, spec: ComponentSpec) -> Accounts:
+    """Go through all linears of a traced graph, whose weights get no values."""
+    matrices = _with_idle_weights(model, spec)
+    run_passes(model, [Canonicalize()], PassContext())
+    linears = list(int4_linears(model.graph, 64, tuple(one.pattern for one in spec.left_alone)))
+    seen = {linear.name for linear, _ in linears}
+    return Accounts(
+        tuple(linear.name for linear, refusal in linears if refusal is None),
+        {linear.name: refusal.why for linear, refusal in linears if refusal is not None},
+        tuple(sorted(matrices - seen)),
+    )
+
+
+def sharing(model: ir.Model, spec: ComponentSpec) -> tuple[list[list[str]], list[tuple[str, ...]]]:
+    """Linears that share an input without ``spec`` saying so, and groups of it that share none.
+
+    Args:
+        model: after ``accounts_of``.
+        spec: of the component.
+    """
+    readers: dict[ir.Value, list[str]] = {}
+    for linear in find_linears(model.graph):
+        value = linear.nodes[0].inputs[0]
+        assert value is not None
+        readers.setdefault(value, []).append(linear.name.removesuffix(".weight"))
+    shared = [names for names in readers.values() if len(names) > 1]
+    undeclared = [names for names in shared if not any(_in_group(names, group) for group in spec.shared)]
+    idle = [group for group in spec.shared if not any(_in_group(names, group) for names in shared)]
+    return undeclared, idle
+
+
+def _in_group(names: list[str], group: tuple[str, ...]) -> bool:
+    """Whether all ``names`` are of ``group``, those found by their ends with the same beginning."""
+    beginnings = set()
+    for name in names:
+        found = next(
+            (one for one in group if name == one or name.endswith(f".{one}") or fnmatchcase(name, one)), None
+        )
+        if found is None:
+            return False
+        if not found.startswith("*"):
+            beginnings.add(name.removesuffix(found))
+    return len(beginnings) <= 1
+
+
+def _with_idle_weights(model: ir.Model, spec: ComponentSpec) -> set[str]:
+    """Turn the weights of a traced graph into initializers without values; give names of those multiplied."""
+    given = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
+    graph = model.graph
+    matrices = set()
+    for value in [value for value in graph.inputs if value.name not in given and not _is_residual(value)]:
+        graph.inputs.remove(value)
+        assert value.shape is not None
+        value.const_value = ir.LazyTensor(
+            _never, ir.DataType.FLOAT, ir.Shape(value.shape), name=str(value.name)
+        )
+        graph.register_initializer(value)
+        if len(value.shape) == 2 and any(
+            node.op_type in ("MatMul", "Gemm", "Transpose") for node, _ in value.uses()
+        ):
+            matrices.add(str(value.name))
+    return matrices
+
+
+def _is_residual(value: ir.Value) -> bool:
+    return str(value.name).startswith("residual_")
+
+
+def _never() -> ir.TensorProtocol:
+    raise AssertionError("a weight was read")
