@@ -60,10 +60,11 @@ class FlatModule(nn.Module):
 
 def _check_axes(specs: Sequence[TensorSpec], tensors: Sequence[torch.Tensor]) -> None:
     """Tell the tracer that axes of one name have one size, which it does not see from every module."""
+    check: Any = torch._check  # ships no types
     sizes: dict[str, int] = {}
     for spec, tensor in zip(specs, tensors, strict=True):
         for axis, size in zip(spec.axes, tensor.shape, strict=True):
-            torch._check(sizes.setdefault(axis, size) == size)
+            check(sizes.setdefault(axis, size) == size)
 
 
 def _put(arguments: dict[str, Any], place: str, tensor: torch.Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -108,12 +109,7 @@ def largest_error(spec: ComponentSpec, config: Config, folder: Path) -> float:
     module = with_random_weights(spec, config)
     flat = FlatModule(module, spec)
     graph = traced(spec, config)
-    weights = module.state_dict()
-    given = {tensor.name for tensor in flat.inputs}
-    for value in [value for value in graph.graph.inputs if value.name not in given]:
-        graph.graph.inputs.remove(value)
-        value.const_value = ir.tensor(weights[str(value.name)].numpy(), name=value.name)
-        graph.graph.register_initializer(value)
+    bind_weights(graph, module, flat)
     path = folder / "model.onnx"
     ir.save(graph, path, external_data="model.onnx.data")
     onnx.checker.check_model(path, full_check=True)
@@ -130,6 +126,16 @@ def largest_error(spec: ComponentSpec, config: Config, folder: Path) -> float:
             assert actual.shape == tuple(expected.shape)
             errors.append(float(np.abs(actual - expected.numpy()).max() / expected.abs().max()))
     return max(errors)
+
+
+def bind_weights(model: ir.Model, module: nn.Module, flat: FlatModule) -> None:
+    """Give the weights of a traced graph the values of ``module``."""
+    weights = module.state_dict()
+    given = {tensor.name for tensor in flat.inputs}
+    for value in [value for value in model.graph.inputs if value.name not in given]:
+        model.graph.inputs.remove(value)
+        value.const_value = ir.tensor(weights[str(value.name)].numpy(), name=value.name)
+        model.graph.register_initializer(value)
 
 
 def expected_of(flat: FlatModule, module: nn.Module, inputs: Values) -> tuple[torch.Tensor, ...]:
@@ -234,3 +240,11 @@ def _is_residual(value: ir.Value) -> bool:
 
 def _never() -> ir.TensorProtocol:
     raise AssertionError("a weight was read")
+
+
+def parameters_of(model: ir.Model, spec: ComponentSpec) -> int:
+    """How many numbers the weights of a traced graph hold."""
+    given = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
+    shapes = [value.shape for value in model.graph.inputs if value.name not in given]
+    fixed = [shape.numpy() for shape in shapes if shape is not None and shape.is_static()]
+    return sum(math.prod(shape) for shape in fixed)
