@@ -58,11 +58,19 @@ class _GraphBytes:
 
 _ONNX = _GraphBytes(node=230, attention=900, group_norm=750, dequantize=330)
 _ORT = _GraphBytes(node=480, attention=2500, group_norm=11500, dequantize=330)
+_KERNELS_BYTES = 550_000
+"""What an engine holds besides weights, for each architecture and size: from the demo models' engines."""
 _MOVES = ("transpose", "permute", "reshape", "contiguous", "__getitem__", "chunk", "to", "dropout")
 
 
-def stored_bytes(model: ir.Model, target: Target) -> StoredBytes:
-    """Bytes of ``model``, a weightless graph that the recipe's passes went over, on ``target``."""
+def stored_bytes(model: ir.Model, target: Target, profiles: int = 1) -> StoredBytes:
+    """Bytes of ``model`` on ``target``.
+
+    Args:
+        model: a weightless graph that the recipe's passes went over.
+        target: for which it is lowered.
+        profiles: sizes that engines are made for.
+    """
     if target.runtime is Runtime.ONNXRUNTIME and target.name == "ort-mobile":
         whole = _onnx(model, FloatType.FLOAT32)
         if whole.weights <= LARGEST_WEIGHT_BYTES:
@@ -70,7 +78,8 @@ def stored_bytes(model: ir.Model, target: Target) -> StoredBytes:
         return whole
     stored = _onnx(model, target.float_type)
     if target.runtime is Runtime.TENSORRT_RTX:
-        return StoredBytes(stored.weights, stored.graph, _engine_bytes(stored, target))
+        engines = profiles * len(target.compute_capabilities)
+        return StoredBytes(stored.weights, stored.graph, engines * (stored.weights + _KERNELS_BYTES))
     return stored
 
 
@@ -129,12 +138,3 @@ def _graph_bytes(model: ir.Model, known: _GraphBytes) -> int:
         elif BRANCH_OF in node.metadata_props or node.op_type not in _MOVES:
             total += known.node
     return total
-
-
-# What an engine holds for each architecture besides weights, its kernels: from the demo models' engines.
-_KERNELS_BYTES = 600_000
-
-
-def _engine_bytes(stored: StoredBytes, target: Target) -> int:
-    """Of an engine for each architecture of ``target``, all in one file."""
-    return len(target.compute_capabilities) * (stored.weights + _KERNELS_BYTES)

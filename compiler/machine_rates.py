@@ -1,0 +1,60 @@
+"""Machine rates: what this machine's speeds mean for calls of torch and of onnxruntime on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from latentc.compiler.call_work import Kind, Rates
+from latentc.compiler.machine import Machine, Speeds
+
+_TORCH_NODE_TURNS = 160
+_ORT_NODE_US = 4.0
+"""What a call costs besides its numbers: Python around torch in turns of the probe's loop, onnxruntime's own."""
+
+
+def torch_rates(machine: Machine) -> Rates:
+    """Of the original: float32, every operator alone."""
+    speeds = machine.speeds
+    floats = speeds.torch_linear_gops
+    return Rates(
+        {
+            Kind.FLOAT_LINEAR: floats,
+            Kind.INT8_LINEAR: floats,
+            Kind.INT4_LINEAR: floats,
+            Kind.FLOAT_CONVOLUTION: speeds.torch_convolution_gops,
+            Kind.INT8_CONVOLUTION: speeds.torch_convolution_gops,
+            Kind.ATTENTION: speeds.torch_attention_gops,
+        },
+        speeds.memory_gb_s,
+        overlaps=False,
+        node_us=_TORCH_NODE_TURNS * speeds.python_ns / 1000,
+        float_bytes=4,
+        fuses=True,  # its attention does
+    )
+
+
+def ort_rates(machine: Machine, threads: int = 0) -> Rates:
+    """Of onnxruntime on this processor.
+
+    Args:
+        machine: this one.
+        threads: of a session; 0 for all.
+    """
+    share = 1.0 if threads == 0 else min(1.0, threads / machine.threads)
+    speeds: Speeds = machine.speeds
+    rates = Rates(
+        {
+            Kind.FLOAT_LINEAR: speeds.ort_linear_gops,
+            Kind.INT8_LINEAR: speeds.ort_int8_gops,
+            Kind.INT4_LINEAR: speeds.ort_int4_gops,
+            Kind.FLOAT_CONVOLUTION: speeds.ort_convolution_gops,
+            Kind.INT8_CONVOLUTION: speeds.ort_int8_convolution_gops,
+            Kind.ATTENTION: speeds.ort_attention_gops,
+        },
+        speeds.memory_gb_s,
+        overlaps=False,
+        node_us=_ORT_NODE_US,
+        float_bytes=4,
+        fuses=True,  # what attention moves is in the speed that was measured for it
+    )
+    return replace(rates, gops={kind: share * gops for kind, gops in rates.gops.items()})
