@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 from latentc.compiler.deliver import install_bundle, install_report, require_place
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.plan import Plan, plan_recipe
-from latentc.compiler.run import Observer, run_plan
+from latentc.compiler.run import Observer, StepState, run_plan
 from latentc.compiler.store import Store
 from latentc.recipes.load import LoadedRecipe
 
 if TYPE_CHECKING:
+    from latentc.compiler.prediction import Prediction
     from latentc.validation.front_table import FrontTable
 
 
@@ -69,8 +71,60 @@ def plan_of(loaded: LoadedRecipe, targets: tuple[str, ...]) -> Plan:
     return plan_recipe(loaded, model, targets or loaded.recipe.targets)
 
 
+def foretell(
+    loaded: LoadedRecipe,
+    targets: tuple[str, ...],
+    states: Sequence[StepState],
+    store: Store,
+    *,
+    probe_again: bool = False,
+) -> Prediction:
+    """What building ``loaded`` takes here, step by step, and its bundles where they run.
+
+    Args:
+        loaded: the recipe.
+        targets: instead of the recipe's own; empty for those.
+        states: of its plan.
+        store: where traces and this machine's speeds are kept.
+        probe_again: measure the machine even when it was measured before.
+    """
+    from latentc.compiler.prediction import predict
+
+    model = open_model(loaded.path_of(loaded.recipe.model.path), read_values=False)
+    labels = [state.step.label for state in states]
+    return predict(
+        loaded, model, targets or loaded.recipe.targets, labels, store, probe_again=probe_again
+    )
+
+
+def require_room_for(
+    loaded: LoadedRecipe, targets: tuple[str, ...], plan: Plan, out: Path, store: Store
+) -> None:
+    """Refuse to begin what cannot end well; costs nothing when every step is in the store.
+
+    Raises:
+        TargetError: a target has less memory than its bundle needs.
+        ResourceError: this machine has less memory or disk than the build needs.
+    """
+    labels = [step.label for step in plan.steps if not store.contains(step.digest)]
+    if not labels:
+        return
+    from latentc.compiler.prediction import predict
+    from latentc.compiler.room import require_room
+
+    model = open_model(loaded.path_of(loaded.recipe.model.path), read_values=False)
+    prediction = predict(loaded, model, targets, labels, store, measured=False)
+    require_room(prediction, labels, targets, (store.root, out))
+
+
 def build_recipe(
-    loaded: LoadedRecipe, targets: tuple[str, ...], out: Path, store: Store, observer: Observer
+    loaded: LoadedRecipe,
+    targets: tuple[str, ...],
+    out: Path,
+    store: Store,
+    observer: Observer,
+    *,
+    force: bool = False,
 ) -> BuildResult:
     """Build everything ``loaded`` asks for and put it into ``out``.
 
@@ -80,6 +134,7 @@ def build_recipe(
         out: receives ``<target>/`` for each target, and ``report/``.
         store: where finished work is taken from and kept.
         observer: told how it goes.
+        force: begin although it is foretold not to fit this machine or a target.
 
     Raises:
         LatentcError: with the exit code of what went wrong; ``out`` holds what it held before.
@@ -89,6 +144,8 @@ def build_recipe(
     plan = plan_of(loaded, names)
     for name in names:
         require_place(out, name)
+    if not force:
+        require_room_for(loaded, names, plan, out, store)
     artifacts = run_plan(plan, store, observer)
     # heavy only once there is something to read
     from latentc.runtime.bundle import LIMITS, open_bundle

@@ -77,7 +77,7 @@ def _advice(
             if _shrunk(device_memory(changed, target), shrink).needed <= room:
                 return " and ".join(one.words for one in chosen)
     for other in sorted(TARGETS, key=lambda one: one.memory_mib):
-        if other.runtime is target.runtime and other.memory_mib > target.memory_mib:
+        if other.engine_on_device and target.engine_on_device and other.memory_mib > target.memory_mib:
             memory = device_memory(components, other)
             if memory.needed <= other.memory_mib * 2**20:
                 return f"--target {other.name}"

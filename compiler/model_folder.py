@@ -112,13 +112,15 @@ class ModelFolder:
         return {path.relative_to(self.root).as_posix(): sha256_of(path) for path in paths}
 
 
-def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
+def open_model(root: Path, *, read_values: bool = True, read_weights: bool = True) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
     Args:
         root: the folder that holds ``model_index.json``.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
+        read_weights: open the safetensors files; False when they need not even be there, and components have
+            no files.
 
     Raises:
         ModelError: something is missing, damaged, or not safe to open; names the file and the way out.
@@ -131,7 +133,9 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
     components: dict[str, ComponentFolder] = {}
     for name in dict.fromkeys(spec.folder for spec in family.components):
-        components[name] = _component(root, name, index_path, index.get(name), read_values=read_values)
+        components[name] = _component(
+            root, name, index_path, index.get(name), read_values=read_values, read_weights=read_weights
+        )
     scheduler_path = root / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
@@ -144,7 +148,9 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     )
 
 
-def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_values: bool) -> ComponentFolder:
+def _component(
+    root: Path, name: str, index_path: Path, entry: Json, *, read_values: bool, read_weights: bool
+) -> ComponentFolder:
     wanted = CLASSES[name]
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
@@ -165,7 +171,8 @@ def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_val
                 "asks for code from the model",
                 "remove the key, or use another model",
             )
-    files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
+    paths = _weight_files(root, folder) if read_weights else ()
+    files = tuple(read_safetensors(path) for path in paths)
     if read_values:
         for file in files:
             file.require_finite()

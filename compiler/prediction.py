@@ -126,6 +126,7 @@ def predict(
     labels: Sequence[str],
     store: Store,
     *,
+    measured: bool = True,
     probe_again: bool = False,
 ) -> Prediction:
     """Foretell building ``loaded`` here and running it on its targets.
@@ -136,6 +137,7 @@ def predict(
         target_names: of the recipe, or instead of its own.
         labels: of the plan's steps.
         store: where traces and the machine's speeds are kept.
+        measured: by the machine's own speeds; otherwise seconds mean nothing, and nothing is measured.
         probe_again: measure the machine even when it was measured before.
 
     Raises:
@@ -148,7 +150,7 @@ def predict(
     recipe = loaded.recipe
     passes = passes_of(loaded, model.family)
     components = foretell_components(recipe, model, passes, store)
-    machine = machine_of(store.root, probe, again=probe_again)
+    machine = machine_of(store.root, probe if measured else None, again=probe_again)
     clip_bytes = 0
     if recipe.validation.clip is not None:
         clip_bytes = _folder_bytes(loaded.path_of(recipe.validation.clip))
