@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING
 from latentc.compiler.deliver import install_bundle, install_report, require_place
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.plan import Plan, plan_recipe
-from latentc.compiler.run import Observer, StepState, run_plan
+from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.store import Store
 from latentc.recipes.load import LoadedRecipe
 
 if TYPE_CHECKING:
-    from latentc.compiler.prediction import Prediction
     from latentc.validation.front_table import FrontTable
 
 
@@ -71,32 +69,6 @@ def plan_of(loaded: LoadedRecipe, targets: tuple[str, ...]) -> Plan:
     return plan_recipe(loaded, model, targets or loaded.recipe.targets)
 
 
-def foretell(
-    loaded: LoadedRecipe,
-    targets: tuple[str, ...],
-    states: Sequence[StepState],
-    store: Store,
-    *,
-    probe_again: bool = False,
-) -> Prediction:
-    """What building ``loaded`` takes here, step by step, and its bundles where they run.
-
-    Args:
-        loaded: the recipe.
-        targets: instead of the recipe's own; empty for those.
-        states: of its plan.
-        store: where traces and this machine's speeds are kept.
-        probe_again: measure the machine even when it was measured before.
-    """
-    from latentc.compiler.prediction import predict
-
-    model = open_model(loaded.path_of(loaded.recipe.model.path), read_values=False)
-    labels = [state.step.label for state in states]
-    return predict(
-        loaded, model, targets or loaded.recipe.targets, labels, store, probe_again=probe_again
-    )
-
-
 def require_room_for(
     loaded: LoadedRecipe, targets: tuple[str, ...], plan: Plan, out: Path, store: Store
 ) -> None:
@@ -112,7 +84,7 @@ def require_room_for(
     from latentc.compiler.prediction import predict
     from latentc.compiler.room import require_room
 
-    model = open_model(loaded.path_of(loaded.recipe.model.path), read_values=False)
+    model = open_model(loaded.path_of(loaded.recipe.model.path), read_weights=False)
     prediction = predict(loaded, model, targets, labels, store, measured=False)
     require_room(prediction, labels, targets, (store.root, out))
 

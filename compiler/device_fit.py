@@ -107,13 +107,13 @@ def _changes(
     names = {one.component for one in components if one.component in _ENCODERS and not _is_quantized(one)}
     if names:
         written = " ".join(
-            f"--set passes.{name}=[canonicalize,quantize-int4]" for name in sorted(map(str, names))
+            f"--set 'passes.{name}=[canonicalize,quantize-int4]'" for name in sorted(map(str, names))
         )
         yield _Change("encoders", written, lambda found: _quantized(found, names))
     if any(one.component is denoiser and not _is_quantized(one) for one in components):
         yield _Change(
             "denoiser",
-            "--set passes.denoiser=[canonicalize,quantize-int4]",
+            "--set 'passes.denoiser=[canonicalize,quantize-int4]'",
             lambda found: _quantized(found, {denoiser}),
         )
     for share in _SMALLER:

@@ -153,8 +153,8 @@ def plan(
 
     Time is of this machine, which is measured for ten seconds once. Nothing is built.
     """
-    from latentc.compiler.build import foretell, plan_of
-    from latentc.compiler.run import states_of
+    from latentc.compiler.plan_states import plan_states
+    from latentc.compiler.prediction import predict
     from latentc.compiler.store import Store
     from latentc.plan_view import plan_to_json, say_plan
     from latentc.recipes.load import load_recipe, recipe_file
@@ -162,12 +162,13 @@ def plan(
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     place = Store(_store(store))
-    states = states_of(plan_of(loaded, tuple(target or ())), place)
-    prediction = foretell(loaded, tuple(target or ()), states, place, probe_again=probe)
+    found = plan_states(loaded, tuple(target or ()), place)
+    labels = [state.step.label for state in found.states]
+    prediction = predict(loaded, found.model, found.targets, labels, place, probe_again=probe)
     if as_json:
-        say_json(plan_to_json(states, prediction))
+        say_json(plan_to_json(found, prediction))
     else:
-        say_plan(states, prediction)
+        say_plan(found, prediction)
 
 
 @app.command(epilog="Try: latentc validate out/ort-mobile --report out/again")

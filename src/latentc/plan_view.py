@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from latentc.terminal import duration_text, say, say_table, size_text
 
 if TYPE_CHECKING:
+    from latentc.compiler.plan_states import PlanStates
     from latentc.compiler.prediction import Prediction
     from latentc.compiler.run import StepState
     from latentc.runtime.manifest import Json
 
 
-def plan_to_json(states: Sequence[StepState], prediction: Prediction) -> dict[str, Json]:
+def plan_to_json(plan: PlanStates, prediction: Prediction) -> dict[str, Json]:
     """Everything that is known, for scripts."""
     return {
+        "unread": plan.unread,
         "steps": [
             {
                 "step": state.step.label,
@@ -30,15 +32,17 @@ def plan_to_json(states: Sequence[StepState], prediction: Prediction) -> dict[st
                 "finished": state.finished,
                 "foretold": dict(asdict(stage)),
             }
-            for state, stage in zip(states, prediction.stages, strict=True)
+            for state, stage in zip(plan.states, prediction.stages, strict=True)
         ],
         **{name: value for name, value in prediction.to_json().items() if name != "stages"},
     }
 
 
-def say_plan(states: Sequence[StepState], prediction: Prediction) -> None:
+def say_plan(plan: PlanStates, prediction: Prediction) -> None:
     """Write the steps, the bundles and the devices, each as a table."""
-    _say_steps(states, prediction)
+    _say_steps(plan.states, prediction)
+    if plan.unread:
+        _say_wrapped(f"{plan.unread}: which steps the store has was not looked up")
     say()
     _say_bundles(prediction)
     say()
