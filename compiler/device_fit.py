@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from latentc.compiler.device_memory import DeviceMemory, device_memory
-from latentc.compiler.foretold_component import ForetoldComponent
+from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
 from latentc.compiler.foretold_passes import foretell
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.recipes.family import Component
 from latentc.recipes.target import TARGETS, Target
 
-_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 _SMALLER = (0.75, 0.5)
 
 
@@ -104,7 +103,7 @@ class _Change:
 def _changes(
     components: Sequence[ForetoldComponent], denoiser: Component, height: int, width: int
 ) -> Iterator[_Change]:
-    names = {one.component for one in components if one.component in _ENCODERS and not _is_quantized(one)}
+    names = {one.component for one in components if one.component in ENCODERS and not _is_quantized(one)}
     if names:
         written = " ".join(
             f"--set 'passes.{name}=[canonicalize,quantize-int4]'" for name in sorted(map(str, names))

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from latentc.recipes.recipe import Recipe
 
 
+ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2, Component.TEXT_ENCODER_3)
+"""Components that read text: once a picture, and large."""
+
+
 @dataclass(frozen=True)
 class ForetoldComponent:
     """One component.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from latentc.compiler.call_work import works_of
-from latentc.compiler.foretold_component import ForetoldComponent
+from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
 from latentc.compiler.live_memory import ONNXRUNTIME, live_bytes
 from latentc.compiler.machine import Machine
 from latentc.compiler.machine_rates import ort_rates, torch_rates
@@ -115,7 +115,7 @@ class StageForecaster:
     def _export(self, label: str, one: ForetoldComponent) -> StageForecast:
         turns = FITTED.export_node_turns * len(one.trace.nodes)
         largest = 4 * max((math.prod(shape) for shape in one.trace.weights.values()), default=0)
-        is_encoder = one.component in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+        is_encoder = one.component in ENCODERS
         return StageForecast(
             label,
             1e-9 * turns * self._machine.speeds.python_ns,
@@ -173,7 +173,7 @@ class StageForecaster:
         embeddings = sum(
             4 * self._numbers(one.component)
             for one in self._by_name.values()
-            if one.component in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+            if one.component in ENCODERS
         )
         trajectory = min(_KEPT_TRAJECTORIES, P) * (recipe.sampling.steps + 1) * latent * 4
         pictures = int(P * pixels * _PNG_BYTES_A_PIXEL)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentc.compiler.model_folder import ModelFolder, open_model
+from latentc.compiler.model_place import model_place
 from latentc.compiler.plan import plan_recipe
 from latentc.compiler.run import StepState, states_of
 from latentc.compiler.store import Store
@@ -48,15 +49,17 @@ def plan_states(loaded: LoadedRecipe, targets: tuple[str, ...], store: Store) ->
         LatentcError: the recipe or the model cannot be built.
     """
     names = targets or loaded.recipe.targets
-    root = loaded.path_of(loaded.recipe.model.path)
-    model = open_model(root, read_weights=False)
+    place = model_place(loaded)
+    model = open_model(place.folder, read_weights=False)
     paths = [path for one in model.components.values() for path in one.path.glob("*.safetensors")]
+    if place.checkpoint is not None:
+        paths = [place.checkpoint]
     unread = _why_unread(paths)
     if unread:
         plan = plan_recipe(loaded, model, names)
         states = tuple(StepState(step, False, "not looked up", None) for step in plan.steps)
         return PlanStates(model, names, states, unread)
-    model = open_model(root, read_values=False)
+    model = open_model(place.folder, place.checkpoint, read_values=False)
     return PlanStates(model, names, states_of(plan_recipe(loaded, model, names), store))
 
 

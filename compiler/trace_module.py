@@ -42,7 +42,7 @@ def trace_module(flat: FlatComponent, sizes: Mapping[str, int]) -> Trace:
         raise InternalError(
             type(flat.module).__name__, f"cannot be traced on the meta device: {error}"
         ) from error
-    return recorder.trace([result], sizes.get("B", 1))
+    return recorder.trace(list(_tensors(result)), sizes.get("B", 1))
 
 
 class _Recorder(TorchFunctionMode):

@@ -69,7 +69,7 @@ class Calibrate(ResumableStage):
         from latentc.compiler.batches import batches_of
         from latentc.compiler.original import Original
         from latentc.compiler.sampling_loop import Drawing, Outcome, records_of, spread
-        from latentc.recipes.family import family_named
+        from latentc.recipes.families.catalogue import family_named
 
         family = family_named(self.family)
         finished = FinishedUnits(

@@ -12,7 +12,8 @@ from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.stages.engine_shapes import AxisSizes
 from latentc.compiler.toolchain import versions
 from latentc.compiler.trace import TRACE_FILE, trace_to_json
-from latentc.recipes.family import Component, family_named
+from latentc.recipes.families.catalogue import family_named
+from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
 
 
@@ -59,6 +60,6 @@ class TraceCall(Stage):
 
         progress(0.0, f"tracing {self.component}")
         module = module_without_values(self.class_name, json.loads(self.config_json))
-        flat = flat_component(family_named(self.family), Component(self.component), module)
+        flat = flat_component(family_named(self.family).spec(Component(self.component)), module)
         trace = trace_module(on_meta(flat)[0], dict(self.sizes))
         (out / TRACE_FILE).write_text(trace_to_json(trace), encoding="utf-8")

@@ -20,7 +20,7 @@ def traced(module: torch.nn.Module, *shape: int) -> Trace:
     from latentc.compiler.trace_module import trace_module
 
     axes = tuple(f"{place}*" for place in range(len(shape)))
-    spec = TensorSpec("x", "float32", axes)
+    spec = TensorSpec("x", "float32", axes, "x")
     example = torch.zeros(shape, device="meta")
     flat = FlatComponent(module.to("meta").eval(), (spec,), (spec,), (example,))
     return trace_module(flat, {})
