@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentc.compiler.deliver import install_bundle, install_report, require_place
-from latentc.compiler.model_place import open_model_of
+from latentc.compiler.model_folder import open_model
+from latentc.compiler.model_place import model_place, open_model_of
 from latentc.compiler.plan import Plan, plan_recipe
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.store import Store
