@@ -211,6 +211,7 @@ def _numbers(value: ir.Value | None) -> int:
 
 
 def shape_or_empty(value: ir.Value | None) -> tuple[int, ...]:
+    """The shape of ``value``; empty for none and for what passes put in without one."""
     if value is None or value.shape is None:
         return ()
     return tuple(side if isinstance(side, int) else 1 for side in value.shape)

@@ -140,9 +140,5 @@ def _quantized(components: Sequence[ForetoldComponent], names: set[Component]) -
 
 def _shrunk(memory: DeviceMemory, area: float) -> DeviceMemory:
     """``memory`` when pictures have ``area`` of the pixels; attention's scores would shrink faster still."""
-    components = tuple(
-        replace(one, activations=int(area * one.activations)) for one in memory.components
-    )
+    components = tuple(replace(one, activations=int(area * one.activations)) for one in memory.components)
     return replace(memory, components=components)
-
-

@@ -92,7 +92,9 @@ def device_memory(components: Sequence[ForetoldComponent], target: Target) -> De
 def _in_onnxruntime(one: ForetoldComponent, target: Target) -> ComponentMemory:
     stored = stored_bytes(one.built, target)
     weights = int(ORT_WEIGHT_COPIES * stored.weights)
-    return ComponentMemory(one.component, weights, live_bytes(one.built, ONNXRUNTIME, one.pictures), stored.total)
+    return ComponentMemory(
+        one.component, weights, live_bytes(one.built, ONNXRUNTIME, one.pictures), stored.total
+    )
 
 
 def _in_tensorrt(one: ForetoldComponent, target: Target) -> ComponentMemory:

@@ -85,9 +85,7 @@ def foretell_components(
         plain = weightless_graph(trace, str(component))
         built = foretell(plain, passes[component])
         pictures = dict(sizes[0])["B"]
-        found.append(
-            ForetoldComponent(component, trace, passes[component], plain, built, pictures, sizes)
-        )
+        found.append(ForetoldComponent(component, trace, passes[component], plain, built, pictures, sizes))
     return tuple(found)
 
 

@@ -7,8 +7,8 @@ that fit values to records store the same bytes when they do not; three need a s
     quantize-int8              steps of activations are one number each, whatever they are
     split-subspace             the directions have no values
 
-smooth, rotate and compress-heads look at values alone and are left out: folded scales take nothing, the others
-K numbers an input; heads are predicted as if they stayed whole.
+smooth, rotate and compress-heads look at values alone and are left out: folded scales take nothing, the
+others K numbers an input; heads are foretold as if they stayed whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.passes.allocate import Allocate
-from latentc.passes.allotment import ALLOTTED, Allotment, Precision, allot
+from latentc.passes.allotment import Allotment, Precision, allot
 from latentc.passes.base import LossLedger, Pass, PassContext
 from latentc.passes.cost import Budget, byte_cost
 from latentc.passes.int4_layers import int4_linears
@@ -75,9 +75,7 @@ def _unfitted(one: Pass) -> Pass | None:
 
 def _allocate(model: ir.Model, one: Allocate) -> None:
     """INT4 for all, then INT8 for one after another, the smallest first, as long as the budget lasts."""
-    linears = [
-        linear for linear, why in int4_linears(model.graph, one.group, one.skip) if why is None
-    ]
+    linears = [linear for linear, why in int4_linears(model.graph, one.group, one.skip) if why is None]
     if not linears:
         return
     narrow = Allotment(Precision.INT4 if "int4" in one.precisions else Precision.INT8)
@@ -108,8 +106,3 @@ def _split_subspaces(graph: ir.Graph, one: SplitSubspace) -> None:
                 K = linears[0].shape[0]
                 nothing = Subspace(np.zeros((K, rank), np.int8), np.zeros(rank, np.float16))
                 split_off(graph, SharedInput(shared.value, linears), nothing)
-
-
-def is_allotted(node: ir.Node) -> bool:
-    """Whether allocate decided how the weight of ``node`` is stored."""
-    return ALLOTTED in node.metadata_props

@@ -2,8 +2,8 @@
 
 Seconds are what the machine's own speeds (latentc.compiler.machine) make of the work that the traces count.
 Memory is what a process holds after its imports, and besides what the stage needs by the sizes of weights and
-of live values. Factors that no size explains were fitted to builds of random and demo models; docs/device-memory.md
-lists them, and ``make bench-plan`` says how far they are off.
+of live values. Factors that no size explains were fitted to builds of random and demo models; ``make
+bench-plan`` says how far off they are.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from latentc.compiler.batches import batch_size
 from latentc.compiler.call_work import works_of
 from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
 from latentc.compiler.live_memory import ONNXRUNTIME, live_bytes
 from latentc.compiler.machine import Machine
 from latentc.compiler.machine_rates import ort_rates, torch_rates
 from latentc.compiler.pass_seconds import pass_seconds
-from latentc.compiler.batches import batch_size
 from latentc.compiler.stored_bytes import stored_bytes
 from latentc.recipes.family import Component
 from latentc.recipes.recipe import Recipe
@@ -157,12 +157,15 @@ class StageForecaster:
         if label == "sensitivity":
             # four gradients, each a trajectory forward, once more, and back at twice the work
             seconds *= 17
-            saved = sum(4 * self._denoiser.trace.values[n].numbers for n in range(len(self._denoiser.trace.values)))
+            saved = sum(
+                4 * self._denoiser.trace.values[n].numbers for n in range(len(self._denoiser.trace.values))
+            )
             memory += 4 * self._denoiser.trace.parameters + saved * self._denoiser.pictures
         return StageForecast(label, seconds, self._floor + memory, disk)
 
     @cached_property
     def reference_bytes(self) -> int:
+        """What the original draws, as a bundle holds it."""
         recipe = self._recipe
         P, pixels = recipe.validation.count, recipe.sampling.height * recipe.sampling.width
         latent = self._numbers(Component.VAE_DECODER, inputs=True)
@@ -171,15 +174,21 @@ class StageForecaster:
             for one in self._by_name.values()
         )
         embeddings = sum(
-            4 * self._numbers(one.component)
-            for one in self._by_name.values()
-            if one.component in ENCODERS
+            4 * self._numbers(one.component) for one in self._by_name.values() if one.component in ENCODERS
         )
         trajectory = min(_KEPT_TRAJECTORIES, P) * (recipe.sampling.steps + 1) * latent * 4
         pictures = int(P * pixels * _PNG_BYTES_A_PIXEL)
         noise = P * (recipe.sampling.steps - 1) * latent * 4 if recipe.sampling.scheduler == "lcm" else 0
         own = self._denoiser.pictures - 1
-        return golden + (P + own) * embeddings + 2 * P * latent * 4 + trajectory + noise + pictures + self._clip_bytes
+        return (
+            golden
+            + (P + own) * embeddings
+            + 2 * P * latent * 4
+            + trajectory
+            + noise
+            + pictures
+            + self._clip_bytes
+        )
 
     def _numbers(self, component: Component, *, inputs: bool = False) -> int:
         one = self._by_name[str(component)].trace
@@ -204,7 +213,9 @@ class StageForecaster:
         speeds = self._machine.speeds
         disk = stored_bytes(one.built, target_named("onnx")).total
         seconds = 4 * one.trace.parameters / (1e9 * speeds.memory_gb_s)
-        seconds += 2 * one.trace.parameters / (1e9 * speeds.disk_read_gb_s) + disk / (1e9 * speeds.disk_write_gb_s)
+        seconds += 2 * one.trace.parameters / (1e9 * speeds.disk_read_gb_s) + disk / (
+            1e9 * speeds.disk_write_gb_s
+        )
         seconds += sum(pass_seconds(step, one.plain, self._machine) for step in one.passes)
         memory = 8 * max((4 * math.prod(shape) for shape in one.trace.weights.values()), default=0)
         if any(step.needs_calibration for step in one.passes):
@@ -267,5 +278,3 @@ class StageForecaster:
 def _batches(prompts: int, together: int) -> Iterable[int]:
     for start in range(0, prompts, together):
         yield min(together, prompts - start)
-
-

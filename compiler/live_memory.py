@@ -21,7 +21,7 @@ from latentc.passes.dequantized import codes_behind
 from latentc.passes.weights import constant, shape_of
 
 LARGEST_FUSED_HEAD = 256
-"""Numbers a head may have for TensorRT's fused attention; wider ones (a VAE's one head) write their scores."""
+"""Numbers a head may have for TensorRT's fused attention; wider ones (a VAE's) write their scores."""
 
 
 @dataclass(frozen=True)
@@ -104,5 +104,3 @@ def _is_dequantized(node: ir.Node) -> bool:
 
 def _numbers(value: ir.Value) -> int:
     return math.prod(shape_or_empty(value)) if value.shape is not None else 0
-
-

@@ -77,7 +77,9 @@ class Machine:
     threads: int
 
 
-NOMINAL = Speeds(1.5, 0.4, 40.0, 40.0, 0.04, 0.0125, 180.0, 180.0, 150.0, 410.0, 550.0, 450.0, 400.0, 25.0, 260.0)
+NOMINAL = Speeds(
+    1.5, 0.4, 40.0, 40.0, 0.04, 0.0125, 180.0, 180.0, 150.0, 410.0, 550.0, 450.0, 400.0, 25.0, 260.0
+)
 """About two cores of a server of 2025, for those who ask for sizes alone."""
 
 

@@ -9,7 +9,7 @@ from latentc.compiler.machine import Machine, Speeds
 
 _TORCH_NODE_TURNS = 160
 _ORT_NODE_US = 4.0
-"""What a call costs besides its numbers: Python around torch in turns of the probe's loop, onnxruntime's own."""
+"""What a call costs besides its numbers: Python around torch in turns of the probe's loop, and ONNX Runtime."""
 
 
 def torch_rates(machine: Machine) -> Rates:

@@ -15,7 +15,7 @@ from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
 from latentc.passes.rounding import Rounding
 from latentc.passes.split_low_rank import SplitLowRank
-from latentc.passes.weights import find_convolutions, matches, shape_of, constant
+from latentc.passes.weights import constant, find_convolutions, matches, shape_of
 
 _ROUND_S = 0.0125
 """round_s of the machine that _A_MILLION was measured on."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from latentc.compiler.foretold_stages import StageForecast
     from latentc.compiler.machine import Machine
     from latentc.compiler.model_folder import ModelFolder
-    from latentc.compiler.stored_bytes import StoredBytes
     from latentc.compiler.store import Store
+    from latentc.compiler.stored_bytes import StoredBytes
     from latentc.recipes.load import LoadedRecipe
     from latentc.runtime.manifest import Json
 
@@ -167,9 +167,7 @@ def predict(
     )
 
 
-def _bundle(
-    target: Target, components: Sequence[ForetoldComponent], reference_bytes: int
-) -> BundleForecast:
+def _bundle(target: Target, components: Sequence[ForetoldComponent], reference_bytes: int) -> BundleForecast:
     from latentc.compiler.stored_bytes import stored_bytes
 
     stored = {str(one.component): stored_bytes(one.built, target, len(one.sizes)) for one in components}

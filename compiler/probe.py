@@ -185,10 +185,14 @@ def _ort_gops(generator: np.random.Generator) -> dict[str, float]:
     ]
     weight = generator.standard_normal((_K, _N), dtype=np.float32)
     return {
-        "ort_linear_gops": _LINEAR / seconds([("MatMul", ["x", "w"], "y", {})], (_ROWS, _K), {"w": weight}) / 1e9,
+        "ort_linear_gops": _LINEAR
+        / seconds([("MatMul", ["x", "w"], "y", {})], (_ROWS, _K), {"w": weight})
+        / 1e9,
         "ort_int4_gops": _LINEAR / nbits(4) / 1e9,
         "ort_int8_gops": _LINEAR / nbits(8) / 1e9,
-        "ort_convolution_gops": _CONVOLUTION / seconds([("Conv", ["x", "w"], "y", pads)], picture, {"w": kernel}) / 1e9,
+        "ort_convolution_gops": _CONVOLUTION
+        / seconds([("Conv", ["x", "w"], "y", pads)], picture, {"w": kernel})
+        / 1e9,
         "ort_int8_convolution_gops": _CONVOLUTION / seconds(sums, picture, integers) / 1e9,
         "ort_attention_gops": _ATTENTION / seconds(attention, (1, _HEADS, _TOKENS, _HEAD), {}) / 1e9,
     }

@@ -1,7 +1,7 @@
 """Returned memory: what a finished step held goes back to the system before the next one begins.
 
-A pipeline's modules refer to one another in circles, and the C library keeps what was freed in small pieces; a
-build would carry the original's weights through all steps that follow.
+A pipeline's modules refer to one another in circles, and the C library keeps what was freed in small pieces:
+a build would carry the original's weights through all steps that follow.
 """
 
 from __future__ import annotations

@@ -108,6 +108,7 @@ class SplitSubspace(Pass):
         return PassResult(model, tuple(changes), tuple(refusals))
 
     def by_rank(self, shared: SharedInput) -> Mapping[int, tuple[Linear, ...]]:
+        """Linears of ``shared`` by how many directions of it they get."""
         found: dict[int, list[Linear]] = {}
         for linear in shared.linears:
             allotment = allotment_of(linear)
@@ -117,6 +118,7 @@ class SplitSubspace(Pass):
 
 
 def split_off(graph: ir.Graph, shared: SharedInput, subspace: Subspace) -> None:
+    """Let the linears of ``shared`` read what is left of it beside ``subspace``."""
     stem = f"{name_of(shared.value)}.{len(subspace.steps)}"
     K, R = subspace.codes.shape
     codes = initializer(graph, f"{stem}.directions", ir.tensor(subspace.codes))

@@ -108,7 +108,7 @@ def write_tiny_flux(
         guidance_embeds=guidance_embeds,
         axes_dims_rope=(8, 12, 12),
     )
-    t5_tokenizer = t5_tokenizer()
+    second_tokenizer = t5_tokenizer()
     t5 = T5EncoderModel(
         T5Config(
             vocab_size=T5_PIECES,
@@ -136,7 +136,7 @@ def write_tiny_flux(
         text_encoder=_clip_text_model(),
         tokenizer=clip_tokenizer(folder),
         text_encoder_2=_half(t5),
-        tokenizer_2=t5_tokenizer,
+        tokenizer_2=second_tokenizer,
         transformer=_half(transformer),
     )
     pipeline.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Trace: what one call of a component computes at the recipe's size, from its config alone; seconds at most."""
+"""Trace: what one call of a component computes at the recipe's size, from its config alone, in seconds."""
 
 from __future__ import annotations
 

@@ -54,9 +54,7 @@ def build(
     target: TargetOption = None,
     set_: SetOption = None,
     store: StoreOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Begin although it is foretold not to fit.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Begin although it is foretold not to fit.")] = False,
 ) -> None:
     """Compile a recipe into verified bundles.
 
@@ -71,9 +69,7 @@ def build(
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     progress = ProgressLines()
-    result = build_recipe(
-        loaded, tuple(target or ()), out, Store(_store(store)), progress, force=force
-    )
+    result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress, force=force)
     for front in result.fronts:
         say(front.title)
         say_table(front.head, front.rows)

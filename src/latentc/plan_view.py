@@ -67,8 +67,8 @@ def _say_steps(states: Sequence[StepState], prediction: Prediction) -> None:
         say(f"0 of {len(states)} steps to run")
         return
     _say_wrapped(
-        f"{to_run} of {len(states)} steps to run: about {duration_text(seconds)}, at most {size_text(peak)} of "
-        f"memory (this machine has {size_text(prediction.machine.memory_bytes)}), {size_text(disk)} of disk"
+        f"{to_run} of {len(states)} steps to run: about {duration_text(seconds)}, at most {size_text(peak)} "
+        f"of memory (this machine has {size_text(prediction.machine.memory_bytes)}), {size_text(disk)} of disk"
     )
 
 

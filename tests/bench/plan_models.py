@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def write_middle_stable_diffusion(folder: Path) -> Path:
     """A StableDiffusionPipeline of 165 million weights; its natural picture is 256×256."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(

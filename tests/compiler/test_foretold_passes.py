@@ -75,5 +75,5 @@ def test_what_looks_at_values_alone_stores_nothing() -> None:
 
 
 def test_a_pass_that_does_not_fit_says_so() -> None:
-    with pytest.raises(PassError, match="rank 512 is larger than the smallest side of 'q.weight' \\(128\\)"):
+    with pytest.raises(PassError, match=r"rank 512 is larger than the smallest side of 'q.weight' \(128\)"):
         stored("split-low-rank{rank=512}")

@@ -16,9 +16,7 @@ TARGETS = ("ort-mobile",)
 
 @pytest.fixture(scope="module")
 def prediction() -> Prediction:
-    return predict(
-        foretold.recipe(), foretold.model(), TARGETS, LABELS, foretold.store(), measured=False
-    )
+    return predict(foretold.recipe(), foretold.model(), TARGETS, LABELS, foretold.store(), measured=False)
 
 
 def test_there_is_room_for_a_tiny_model(prediction: Prediction, tmp_path: Path) -> None:
@@ -54,5 +52,5 @@ def test_a_disk_that_is_too_small(
         free = 2**20
 
     monkeypatch.setattr("latentc.compiler.room.shutil.disk_usage", lambda folder: Usage)
-    with pytest.raises(ResourceError, match="the build will write [0-9]+ MiB, 1 MiB are free"):
+    with pytest.raises(ResourceError, match=r"the build will write [0-9]+ MiB, 1 MiB are free"):
         require_room(prediction, LABELS, TARGETS, (tmp_path, tmp_path / "out"))

@@ -28,7 +28,6 @@ def traced(module: torch.nn.Module, *shape: int) -> Trace:
 
 def block() -> torch.nn.Module:
     """A norm, three linears that share an input, attention of two heads, and a convolution over it."""
-    import torch
     from torch import nn
     from torch.nn import functional
 
