@@ -28,6 +28,7 @@ class Kind(Choice):
     FLOAT_CONVOLUTION = "float convolution"
     INT8_CONVOLUTION = "int8 convolution"
     ATTENTION = "attention"
+    GROUP_NORM = "group norm"
     MOVING = "moving"
 
 
@@ -57,12 +58,13 @@ class Rates:
     """How fast a device with its runtime is.
 
     Args:
-        gops: 10⁹ operations a second that large products sustain, by kind; none for moving.
+        gops: 10⁹ operations a second that large products sustain, by kind; none for norms and moving.
         bandwidth_gb_s: 10⁹ bytes a second.
         overlaps: moving hides behind arithmetic.
         node_us: what a node costs besides.
         float_bytes: of a number that nobody quantized.
-        fuses: what only moves numbers is done by the node before, but for norms and softmax.
+        fuses: attention never writes its scores.
+        norm_passes: how often a group norm goes over its numbers.
     """
 
     gops: Mapping[Kind, float]
@@ -71,6 +73,7 @@ class Rates:
     node_us: float
     float_bytes: int
     fuses: bool
+    norm_passes: int = 1
 
     def seconds(self, works: Iterable[Work], pictures: int = 1) -> float:
         """What ``works`` take for ``pictures`` at once."""
@@ -83,6 +86,8 @@ class Rates:
         if work.kind is Kind.ATTENTION and not self.fuses:
             numbers += 4 * work.scores  # written and read between the products and softmax
         moving = (self.float_bytes * pictures * numbers + stored) / (1e9 * self.bandwidth_gb_s)
+        if work.kind is Kind.GROUP_NORM:
+            return self.norm_passes * (moving + 1e-6 * self.node_us)
         if work.kind is Kind.MOVING:
             return moving + 1e-6 * self.node_us
         computing = pictures * work.operations / (1e9 * self.gops[work.kind])
@@ -124,7 +129,7 @@ def works_of(model: ir.Model, *, fuses: bool = False) -> tuple[Work, ...]:
 
 
 # what a compiler neither fuses nor leaves out
-_ALONE = ("group_norm", "layer_norm", "rms_norm", "softmax", "cat", "interpolate", "embedding", "Gather")
+_ALONE = ("layer_norm", "rms_norm", "softmax", "cat", "interpolate", "embedding", "Gather")
 _FREE = ("DequantizeLinear", "QuantizeLinear", "Cast")
 
 
@@ -141,6 +146,8 @@ def _works(model: ir.Model, fuses: bool) -> Iterator[Work]:
             yield Work(Kind.ATTENTION, 2 * given * inner[0], taken + given)
         elif node.op_type in _FREE:
             continue
+        elif node.op_type == "group_norm":
+            yield Work(Kind.GROUP_NORM, 0, taken + given)
         elif not fuses or node.op_type in _ALONE:
             yield Work(Kind.MOVING, 0, taken + given)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from latentc.compiler.foretold_component import ForetoldComponent
 from latentc.compiler.live_memory import ONNXRUNTIME, TENSORRT, live_bytes
+from latentc.compiler.stages.ort_format import LARGEST_WEIGHT_BYTES
 from latentc.compiler.stored_bytes import stored_bytes
 from latentc.recipes.family import Component
 from latentc.recipes.target import Runtime, Target
@@ -14,8 +15,17 @@ from latentc.recipes.target import Runtime, Target
 _MIB = 2**20
 
 # onnxruntime: measured with `make bench-plan`
-ORT_PROCESS_BYTES = 85 * _MIB
-ORT_WEIGHT_COPIES = 2.0
+ORT_PROCESS_BYTES = 70 * _MIB
+ORT_FILE_COPIES = 2.1
+"""Of an .ort file, when a session of it is open: weights, and what is packed of them."""
+ORT_LOADING_COPIES = 1.9
+"""More while it opens: the file's bytes, and onnxruntime's copy of them."""
+ONNX_COPIES = 1.2
+"""Of float32 weights that are mapped: what is packed of them."""
+HALF_COPIES = 3.1
+"""Of float16 weights on a CPU, which computes in float32."""
+ORT_LIVE = 1.9
+"""What onnxruntime's arena takes, over the values that have to be alive."""
 # TensorRT: from memory and from TensorRT for RTX on a CPU, unproven on a board
 TRT_PROCESS_BYTES = 600 * _MIB
 TRT_WORKSPACE_BYTES = 32 * _MIB
@@ -85,16 +95,20 @@ def device_memory(components: Sequence[ForetoldComponent], target: Target) -> De
     """What ``components`` need on ``target`` at the recipe's size."""
     drawing = [one for one in components if one.component is not Component.VAE_ENCODER]
     if target.runtime is Runtime.ONNXRUNTIME:
-        return DeviceMemory(ORT_PROCESS_BYTES, tuple(_in_onnxruntime(one, target) for one in drawing))
+        return DeviceMemory(ORT_PROCESS_BYTES, tuple(in_onnxruntime(one, target) for one in drawing))
     return DeviceMemory(TRT_PROCESS_BYTES, tuple(_in_tensorrt(one, target) for one in drawing))
 
 
-def _in_onnxruntime(one: ForetoldComponent, target: Target) -> ComponentMemory:
+def in_onnxruntime(one: ForetoldComponent, target: Target) -> ComponentMemory:
+    """One component in a session on a CPU, as a stand-in too where ``target`` is another runtime's."""
     stored = stored_bytes(one.built, target)
-    weights = int(ORT_WEIGHT_COPIES * stored.weights)
-    return ComponentMemory(
-        one.component, weights, live_bytes(one.built, ONNXRUNTIME, one.pictures), stored.total
-    )
+    activations = int(ORT_LIVE * live_bytes(one.built, ONNXRUNTIME, one.pictures))
+    if target.runtime is not Runtime.ONNXRUNTIME:
+        return ComponentMemory(one.component, int(HALF_COPIES * stored.weights), activations, 0)
+    if target.name == "ort-mobile" and stored.weights <= LARGEST_WEIGHT_BYTES:
+        weights, loading = ORT_FILE_COPIES * stored.total, ORT_LOADING_COPIES * stored.total
+        return ComponentMemory(one.component, int(weights), activations, int(loading))
+    return ComponentMemory(one.component, int(ONNX_COPIES * stored.weights), activations, 0)
 
 
 def _in_tensorrt(one: ForetoldComponent, target: Target) -> ComponentMemory:

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from latentc.compiler.batches import batch_size
 from latentc.compiler.call_work import works_of
+from latentc.compiler.device_memory import ONNX_COPIES, ORT_LIVE, in_onnxruntime
 from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
 from latentc.compiler.live_memory import ONNXRUNTIME, live_bytes
 from latentc.compiler.machine import Machine
@@ -53,13 +54,12 @@ class StageForecast:
 class _Fitted:
     """Factors that no size explains, of the packages that are pinned."""
 
-    imported: int = 575 * _MIB
+    imported: int = 590 * _MIB
     traced_node: int = 60_000
-    export_import_s: float = 5.0
-    export_node_turns: float = 550_000.0
-    load_copies: float = 1.0
-    session_copies: float = 2.0
-    lowering_copies: float = 4.0
+    export_turns: float = 75e6
+    export_node_turns: float = 290_000.0
+    torch_live: float = 1.3
+    lowering_copies: float = 4.4
 
 
 FITTED = _Fitted()
@@ -113,7 +113,7 @@ class StageForecaster:
         return 4 * sum(one.trace.parameters for one in self._by_name.values())
 
     def _export(self, label: str, one: ForetoldComponent) -> StageForecast:
-        turns = FITTED.export_node_turns * len(one.trace.nodes)
+        turns = FITTED.export_turns + FITTED.export_node_turns * len(one.trace.nodes)
         largest = 4 * max((math.prod(shape) for shape in one.trace.weights.values()), default=0)
         is_encoder = one.component in ENCODERS
         return StageForecast(
@@ -139,7 +139,7 @@ class StageForecaster:
             rows = halves if one is self._denoiser else 1
             for batch in _batches(prompts, together):
                 seconds += calls * self._torch_seconds(one, rows * batch)
-                live = max(live, rows * batch * one.trace.live_bytes)
+                live = max(live, int(FITTED.torch_live * rows * batch * one.trace.live_bytes))
         return seconds, live
 
     def _drawing(self, label: str) -> StageForecast:
@@ -152,7 +152,7 @@ class StageForecaster:
         seconds, live = self._draw(prompts)
         weights = self._parameter_bytes
         seconds += weights / 2 / (1e9 * speeds.disk_read_gb_s) + 2 * weights / (1e9 * speeds.memory_gb_s)
-        memory = int(FITTED.load_copies * weights) + live
+        memory = weights + live
         disk = self.reference_bytes if label == "reference" else self._record_bytes(label)
         if label == "sensitivity":
             # four gradients, each a trajectory forward, once more, and back at twice the work
@@ -218,11 +218,12 @@ class StageForecaster:
         )
         seconds += sum(pass_seconds(step, one.plain, self._machine) for step in one.passes)
         memory = 8 * max((4 * math.prod(shape) for shape in one.trace.weights.values()), default=0)
+        memory += 2 * one.trace.parameters  # the checkpoint, mapped
         if any(step.needs_calibration for step in one.passes):
             samples = self._recipe.calibration.samples
             seconds += 2 * samples * ort_rates(self._machine).seconds(works_of(one.plain))
-            memory += int(FITTED.session_copies * 4 * one.trace.parameters)
-            memory += live_bytes(one.plain, ONNXRUNTIME)
+            memory += int(ONNX_COPIES * 4 * one.trace.parameters)
+            memory += int(ORT_LIVE * live_bytes(one.plain, ONNXRUNTIME))
         return StageForecast(label, seconds, self._floor + memory, disk)
 
     def _lower(self, label: str, one: ForetoldComponent, target: Target) -> StageForecast:
@@ -236,7 +237,7 @@ class StageForecaster:
             memory = 350 * _MIB + int(3.5 * stored.weights) - self._floor  # of a child
             memory = max(memory, 0)
         elif target.name == "ort-mobile":
-            memory = int(FITTED.lowering_copies * stored.weights)
+            memory = int(FITTED.lowering_copies * stored.total)
             seconds += 2 * stored.weights / 1e8 / 10 + 2e-3 * len(one.trace.nodes)
         return StageForecast(label, seconds, self._floor + memory, stored.total)
 
@@ -245,15 +246,10 @@ class StageForecaster:
             stored_bytes(one.built, target).total for one in self._by_name.values()
         )
 
-    def _session(self, one: ForetoldComponent, target: Target) -> int:
-        return int(FITTED.session_copies * stored_bytes(one.built, target).weights)
-
     def _pack(self, label: str, target: Target) -> StageForecast:
         speeds = self._machine.speeds
         total = self._bundle_bytes(target)
-        memory = max(
-            self._session(one, target) + live_bytes(one.built, ONNXRUNTIME) for one in self._by_name.values()
-        )
+        memory = max(in_onnxruntime(one, target).open for one in self._by_name.values())
         seconds = total / (1e9 * speeds.disk_write_gb_s) + 2 * total / 1e9
         one_thread = ort_rates(self._machine, 1)
         seconds += sum(one_thread.seconds(works_of(one.built)) for one in self._by_name.values())
@@ -263,16 +259,18 @@ class StageForecaster:
         recipe = self._recipe
         sampling, P = recipe.sampling, recipe.validation.count
         workers = workers_for(sampling.height, sampling.width, self._machine.threads)
-        rates = ort_rates(self._machine, 1 if workers > 1 else 0)
-        seconds, live = 0.0, 0
+        rates = ort_rates(self._machine, 1 if workers > 1 else 0, integers=target.name == "ort-mobile")
+        seconds = 0.0
+        held = [in_onnxruntime(one, target) for one in self._by_name.values()]
         for one in self._by_name.values():
             calls = sampling.steps if one is self._denoiser else 1
             once = rates.seconds(works_of(one.built), one.pictures)
             drawn = 0 if one.component is Component.VAE_ENCODER else P * calls
             seconds += (drawn / workers + min(_GOLDEN, P)) * once
-            live = max(live, live_bytes(one.built, ONNXRUNTIME, one.pictures))
-        memory = sum(self._session(one, target) for one in self._by_name.values()) + workers * live
-        return StageForecast(label, seconds, self._floor + memory, 2 * P * sampling.height * sampling.width)
+        most = max(max(workers * one.activations, one.loading) for one in held)
+        memory = sum(one.weights for one in held) + most
+        disk = 2 * P * sampling.height * sampling.width
+        return StageForecast(label, seconds, self._floor + memory, disk)
 
 
 def _batches(prompts: int, together: int) -> Iterable[int]:

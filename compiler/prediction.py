@@ -206,7 +206,7 @@ def _speed(
 ) -> SpeedForecast:
     from latentc.compiler.call_work import works_of
 
-    once = {
+    once: dict[Component, float] = {
         one.component: rates.seconds(works_of(one.built, fuses=rates.float_bytes == 2), one.pictures)
         for one in components
         if one.component is not Component.VAE_ENCODER

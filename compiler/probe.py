@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def probe(folder: Path) -> Speeds:
 def _best(work: Callable[[], object]) -> float:
     """Seconds of the quickest of some tries."""
     work()
-    tries = []
+    tries: list[float] = []
     while sum(tries) < _TRY_S or len(tries) < 2:
         began = time.perf_counter()
         work()
@@ -121,6 +122,9 @@ def _torch_gops() -> dict[str, float]:
     }
 
 
+_Options: TypeAlias = "dict[str, int | list[int]]"
+_Node: TypeAlias = "tuple[str, list[str], str, _Options]"
+
 _LINEAR = 2 * _ROWS * _K * _N
 _CONVOLUTION = 2 * _CHANNELS**2 * 9 * _SIDE**2
 _ATTENTION = 4 * _HEADS * _TOKENS**2 * _HEAD
@@ -132,13 +136,17 @@ def _ort_gops(generator: np.random.Generator) -> dict[str, float]:
     from latentc.runtime.onnxruntime_session import OnnxruntimeSession
 
     def seconds(
-        nodes: list[tuple[str, list[str], str, dict[str, int]]],
+        nodes: list[_Node],
         shape: tuple[int, ...],
         stored: dict[str, Array],
     ) -> float:
         made = [
             helper.make_node(
-                op, takes, [gives], domain="com.microsoft" if op == "MatMulNBits" else "", **options
+                op,
+                takes,
+                [gives],
+                domain="com.microsoft" if op == "MatMulNBits" else "",
+                **options,  # type: ignore[arg-type] # attributes, not the named arguments before them
             )
             for op, takes, gives, options in nodes
         ]
@@ -161,24 +169,30 @@ def _ort_gops(generator: np.random.Generator) -> dict[str, float]:
             "w": generator.integers(0, 255, (_N, blocks, _GROUP * bits // 8), dtype=np.uint8),
             "s": np.full((_N, blocks), 0.01, np.float32),
         }
-        options = {"K": _K, "N": _N, "bits": bits, "block_size": _GROUP, "accuracy_level": 4}
+        options: _Options = {
+            "K": _K,
+            "N": _N,
+            "bits": bits,
+            "block_size": _GROUP,
+            "accuracy_level": 4,
+        }
         return seconds([("MatMulNBits", ["x", "w", "s"], "y", options)], (_ROWS, _K), stored)
 
     kernel = generator.standard_normal((_CHANNELS, _CHANNELS, 3, 3), dtype=np.float32)
-    pads: dict[str, list[int]] = {"pads": [1, 1, 1, 1]}
+    pads: _Options = {"pads": [1, 1, 1, 1]}
     picture = (1, _CHANNELS, _SIDE, _SIDE)
     integers: dict[str, Array] = {
         "step": np.float32(0.03) * np.ones((), np.float32),
         "zero": np.asarray(128, np.uint8),
         "w": kernel.astype(np.int8),
     }
-    attention = [
+    attention: list[_Node] = [
         ("Transpose", ["x"], "t", {"perm": [0, 1, 3, 2]}),
         ("MatMul", ["x", "t"], "scores", {}),
         ("Softmax", ["scores"], "shares", {"axis": -1}),
         ("MatMul", ["shares", "x"], "y", {}),
     ]
-    sums = [
+    sums: list[_Node] = [
         ("QuantizeLinear", ["x", "step", "zero"], "q", {}),
         ("ConvInteger", ["q", "w", "zero"], "i", pads),
         ("Cast", ["i"], "y", {"to": TensorProto.FLOAT}),

@@ -108,7 +108,7 @@ class _Recorder(TorchFunctionMode):
         storage = _storage(tensor)
         if storage not in self._live and storage not in self._names:
             self._watch(tensor, storage)
-        key = (storage, tensor.storage_offset(), tensor.numel(), tensor.is_contiguous())
+        key = (storage, int(tensor.storage_offset()), tensor.numel(), tensor.is_contiguous())
         if key not in self._numbers:
             self._numbers[key] = len(self._values)
             self._values.append(TracedValue(tuple(tensor.shape), tensor.element_size()))
@@ -129,7 +129,8 @@ class _Recorder(TorchFunctionMode):
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    address: int = tensor.untyped_storage()._cdata
+    return address
 
 
 def _tensors(found: Any) -> Iterator[torch.Tensor]:  # noqa: ANN401 # what a function of torch takes and gives

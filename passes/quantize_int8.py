@@ -119,7 +119,7 @@ class QuantizeInt8(Pass):
 
 
 def quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedger) -> None:
-    """Store the kernel of ``convolution`` as codes with a step an output; reads no value until it is written."""
+    """Store the kernel of ``convolution`` as codes with a step an output; nothing is read yet."""
     name, shape, source = convolution.name, convolution.shape, convolution.weight.const_value
     codes_name = f"{name}.codes"
     if codes_name in graph.initializers:  # two Convs share the kernel

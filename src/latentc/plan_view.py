@@ -68,7 +68,8 @@ def _say_steps(states: Sequence[StepState], prediction: Prediction) -> None:
         return
     _say_wrapped(
         f"{to_run} of {len(states)} steps to run: about {duration_text(seconds)}, at most {size_text(peak)} "
-        f"of memory (this machine has {size_text(prediction.machine.memory_bytes)}), {size_text(disk)} of disk"
+        f"of memory (this machine has {size_text(prediction.machine.memory_bytes)}), "
+        f"{size_text(disk)} of disk"
     )
 
 

@@ -89,7 +89,7 @@ def write_middle_flux(folder: Path) -> Path:
 def _autoencoder(shift: float | None) -> torch.nn.Module:
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(
+    autoencoder: torch.nn.Module = AutoencoderKL(
         latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -97,12 +97,13 @@ def _autoencoder(shift: float | None) -> torch.nn.Module:
         layers_per_block=2,
         shift_factor=shift,
     )
+    return autoencoder
 
 
 def _clip(width: int, layers: int) -> torch.nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return CLIPTextModel(
+    encoder: torch.nn.Module = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=256 * 2 + 2,
             hidden_size=width,
@@ -115,6 +116,7 @@ def _clip(width: int, layers: int) -> torch.nn.Module:
             pad_token_id=513,
         )
     )
+    return encoder
 
 
 def _half(module: torch.nn.Module) -> torch.nn.Module:
