@@ -124,8 +124,7 @@ def module_on_meta(class_name: str, config: Mapping[str, Json]) -> nn.Module:
     Raises:
         ModelError: neither diffusers nor transformers has such a class of models, or it refuses the config.
     """
-    with torch.device("meta"):
-        module = _module(class_name, config)
+    module = module_without_values(class_name, config)
     if any(True for _ in module.buffers()):
         # Buffers (position ids) are computed, not stored in the checkpoint: they need their values. Only
         # text encoders have some; making their weights for real and dropping them at once is affordable.
@@ -134,6 +133,16 @@ def module_on_meta(class_name: str, config: Mapping[str, Json]) -> nn.Module:
         with init_empty_weights(include_buffers=False):
             module = _module(class_name, config)
     return module.eval().requires_grad_(False)
+
+
+def module_without_values(class_name: str, config: Mapping[str, Json]) -> nn.Module:
+    """Make the module with weights and buffers that have shapes alone: enough to say what it computes.
+
+    Raises:
+        ModelError: as module_on_meta.
+    """
+    with torch.device("meta"):
+        return _module(class_name, config).eval().requires_grad_(False)
 
 
 def _module(class_name: str, config: Mapping[str, Json]) -> nn.Module:

@@ -124,7 +124,9 @@ class ModelFolder:
         )
 
 
-def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool = True) -> ModelFolder:
+def open_model(
+    root: Path, checkpoint: Path | None = None, *, read_values: bool = True, read_weights: bool = True
+) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
     Args:
@@ -133,6 +135,8 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
             ``root`` has the rest.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
+        read_weights: open the safetensors files; False when they need not even be there, and components have
+            no files.
 
     Raises:
         ModelError: something is missing, damaged, or not safe to open; names the file and the way out.
@@ -149,7 +153,14 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
     components: dict[str, ComponentFolder] = {}
     for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
         components[name] = _component(
-            root, name, wanted, index_path, index.get(name), held, read_values=read_values
+            root,
+            name,
+            wanted,
+            index_path,
+            index.get(name),
+            held,
+            read_values=read_values,
+            read_weights=read_weights,
         )
     if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
         from latentc.compiler.single_file import likeness
@@ -181,6 +192,7 @@ def _component(
     checkpoint: SafetensorsFile | None,
     *,
     read_values: bool,
+    read_weights: bool,
 ) -> ComponentFolder:
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
@@ -208,7 +220,8 @@ def _component(
         found = converted(checkpoint, wanted, config)
         if found is not None:
             return ComponentFolder(folder, wanted, config, (found,))
-    files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
+    paths = _weight_files(root, folder) if read_weights else ()
+    files = tuple(read_safetensors(path) for path in paths)
     if read_values:
         for file in files:
             file.require_finite()

@@ -1,0 +1,22 @@
+"""Returned memory: circles are collected."""
+
+import gc
+import weakref
+
+from latentc.compiler.returned_memory import return_memory
+
+
+class Circle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_refers_to_itself_is_gone() -> None:
+    gc.disable()
+    try:
+        gone = weakref.ref(Circle())
+        assert gone() is not None
+        return_memory()
+        assert gone() is None
+    finally:
+        gc.enable()
