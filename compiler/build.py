@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentc.compiler.deliver import install_bundle, install_report, require_place
-from latentc.compiler.model_folder import open_model
+from latentc.compiler.model_place import open_model_of
 from latentc.compiler.plan import Plan, plan_recipe
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.store import Store
@@ -65,7 +65,7 @@ class BuildResult:
 
 def plan_of(loaded: LoadedRecipe, targets: tuple[str, ...]) -> Plan:
     """The plan of a recipe; ``targets`` replace the recipe's own when there are any."""
-    model = open_model(loaded.path_of(loaded.recipe.model.path))
+    model = open_model_of(loaded)
     return plan_recipe(loaded, model, targets or loaded.recipe.targets)
 
 

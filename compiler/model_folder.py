@@ -15,19 +15,12 @@ from typing import TYPE_CHECKING
 
 from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
 from latentc.errors import ModelError
-from latentc.recipes.family import Component, Family, family_of_pipeline
+from latentc.recipes.families.catalogue import family_of_pipeline
+from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
+    from latentc.compiler.single_file import ConvertedFile
     from latentc.runtime.manifest import Json
-
-CLASSES: Mapping[str, str] = {
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": "T5EncoderModel",
-    "unet": "UNet2DConditionModel",
-    "transformer": "FluxTransformer2DModel",
-    "vae": "AutoencoderKL",
-}
-"""The one class that each component folder may name."""
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Suffixes of files that run code when they are opened."""
@@ -44,22 +37,22 @@ class ComponentFolder:
 
     Args:
         path: the subfolder.
-        class_name: of CLASSES.
+        class_name: the one that the family has for it.
         config: as in config.json, without the keys that only say where it came from.
-        files: every safetensors file, headers checked.
+        files: every safetensors file, headers checked; or the one checkpoint that holds it beside others.
     """
 
     path: Path
     class_name: str
     config: Mapping[str, Json]
-    files: tuple[SafetensorsFile, ...]
+    files: tuple[SafetensorsFile | ConvertedFile, ...]
 
     @property
     def config_json(self) -> str:
         """The config as canonical JSON: equal architectures give equal text."""
         return json.dumps(dict(self.config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    def file_of(self, tensor: str) -> SafetensorsFile | None:
+    def file_of(self, tensor: str) -> SafetensorsFile | ConvertedFile | None:
         """The file that holds ``tensor``, or None."""
         return next((file for file in self.files if tensor in file.tensors), None)
 
@@ -74,7 +67,8 @@ class ModelFolder:
         components: by subfolder name, as in diffusers (``vae`` serves encoder and decoder).
         scheduler_class: diffusers' class name.
         scheduler_config: as in scheduler_config.json.
-        tokenizers: by subfolder name, ``tokenizer`` and ``tokenizer_2``.
+        tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
+        checkpoint: one file that holds components of it, or None.
     """
 
     root: Path
@@ -83,6 +77,7 @@ class ModelFolder:
     scheduler_class: str
     scheduler_config: Mapping[str, Json]
     tokenizers: Mapping[str, Path]
+    checkpoint: Path | None = None
 
     def folder_of(self, component: Component) -> ComponentFolder:
         """The subfolder whose weights ``component`` uses; raises ModelError when the family has none."""
@@ -101,7 +96,10 @@ class ModelFolder:
 
     @cached_property
     def file_digests(self) -> Mapping[str, str]:
-        """SHA-256 of every file that is read, by its path in the folder with ``/``."""
+        """SHA-256 of every file that is read, by its path in the folder with ``/``.
+
+        A checkpoint counts for each component that is taken from it, as if it lay in that one's subfolder.
+        """
         paths = [self.root / "model_index.json", self.root / "scheduler" / "scheduler_config.json"]
         for component in self.components.values():
             paths += [component.path / "config.json", *(file.path for file in component.files)]
@@ -109,14 +107,30 @@ class ModelFolder:
             paths += sorted(
                 path for path in tokenizer.iterdir() if path.suffix in (".json", ".txt", ".model")
             )
-        return {path.relative_to(self.root).as_posix(): sha256_of(path) for path in paths}
+        own = [path for path in paths if path != self.checkpoint]
+        digests = {path.relative_to(self.root).as_posix(): sha256_of(path) for path in own}
+        if self.checkpoint is not None:
+            digest = sha256_of(self.checkpoint)
+            digests |= {f"{name}/checkpoint": digest for name in self.from_checkpoint}
+        return digests
+
+    @property
+    def from_checkpoint(self) -> tuple[str, ...]:
+        """Subfolder names of the components whose weights the checkpoint holds."""
+        return tuple(
+            name
+            for name, component in self.components.items()
+            if self.checkpoint is not None and component.files[0].path == self.checkpoint
+        )
 
 
-def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
+def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool = True) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
     Args:
         root: the folder that holds ``model_index.json``.
+        checkpoint: one file with the weights of some components, in the layout that its authors published;
+            ``root`` has the rest.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
 
@@ -129,9 +143,22 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     index_path = root / "model_index.json"
     index = read_json(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
+    held = None if checkpoint is None else read_safetensors(checkpoint)
+    if held is not None and read_values:
+        held.require_finite()
     components: dict[str, ComponentFolder] = {}
-    for name in dict.fromkeys(spec.folder for spec in family.components):
-        components[name] = _component(root, name, index_path, index.get(name), read_values=read_values)
+    for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
+        components[name] = _component(
+            root, name, wanted, index_path, index.get(name), held, read_values=read_values
+        )
+    if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
+        from latentc.compiler.single_file import likeness
+
+        raise ModelError(
+            str(checkpoint),
+            f"holds no component of a {family.pipeline_class}; it looks like {likeness(held)}",
+            "name the base that belongs to this checkpoint: model.base in the recipe",
+        )
     scheduler_path = root / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
@@ -141,11 +168,20 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
         _class_name(scheduler_path, scheduler.get("_class_name")),
         scheduler,
         _tokenizers(root, family),
+        checkpoint,
     )
 
 
-def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_values: bool) -> ComponentFolder:
-    wanted = CLASSES[name]
+def _component(
+    root: Path,
+    name: str,
+    wanted: str,
+    index_path: Path,
+    entry: Json,
+    checkpoint: SafetensorsFile | None,
+    *,
+    read_values: bool,
+) -> ComponentFolder:
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
         raise ModelError(
@@ -165,11 +201,18 @@ def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_val
                 "asks for code from the model",
                 "remove the key, or use another model",
             )
+    config = {key: value for key, value in config.items() if key not in _UNIMPORTANT}
+    if checkpoint is not None:
+        from latentc.compiler.single_file import converted
+
+        found = converted(checkpoint, wanted, config)
+        if found is not None:
+            return ComponentFolder(folder, wanted, config, (found,))
     files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
     if read_values:
         for file in files:
             file.require_finite()
-    return ComponentFolder(folder, wanted, {k: v for k, v in config.items() if k not in _UNIMPORTANT}, files)
+    return ComponentFolder(folder, wanted, config, files)
 
 
 def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
@@ -214,9 +257,7 @@ def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _tokenizers(root: Path, family: Family) -> dict[str, Path]:
-    wanted = ["tokenizer"]
-    if any(spec.component is Component.TEXT_ENCODER_2 for spec in family.components):
-        wanted.append("tokenizer_2")
+    wanted = [spec.tokenizer for spec in family.text_encoders]
     for name in wanted:
         path = root / name / "tokenizer.json"
         if not path.is_file():

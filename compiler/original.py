@@ -15,18 +15,14 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from latentc.compiler.flat import (
-    FlatFluxTransformer,
-    FlatTextEncoder,
-    FlatUnet,
-    FlatVaeDecoder,
-    FlatVaeEncoder,
-)
+from latentc.compiler.checkpoint_modules import modules_from_checkpoint
+from latentc.compiler.flat import FlatModule
 from latentc.compiler.quiet import quiet_loading
 from latentc.compiler.sampling_options import SCHEDULER_CLASSES
 from latentc.compiler.toolchain import threads
 from latentc.errors import ModelError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,9 +30,6 @@ if TYPE_CHECKING:
     from latentc.compiler.sampling_options import LoraFile, SamplingOptions
 
 Tensors: TypeAlias = "dict[str, torch.Tensor]"
-
-T5_TOKENS = 512
-"""FluxPipeline's own limit of T, for tokenizers that name a longer one."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +66,9 @@ class Original:
         torch.set_num_threads(threads())
         self._pipeline = _load(family, options)
         pipeline = self._pipeline
-        self.modules: dict[Component, torch.nn.Module] = {
-            Component.VAE_ENCODER: FlatVaeEncoder(pipeline.vae),
-            Component.VAE_DECODER: FlatVaeDecoder(pipeline.vae),
+        self.modules = {
+            spec.component: FlatModule(getattr(pipeline, spec.folder), spec) for spec in family.components
         }
-        if family is FLUX:
-            self.modules[Component.TEXT_ENCODER] = FlatTextEncoder(pipeline.text_encoder, "pooler_output")
-            self.modules[Component.TEXT_ENCODER_2] = FlatTextEncoder(
-                pipeline.text_encoder_2, "last_hidden_state"
-            )
-            self.modules[Component.TRANSFORMER] = FlatFluxTransformer(pipeline.transformer)
-        else:
-            self.modules[Component.TEXT_ENCODER] = FlatTextEncoder(pipeline.text_encoder, "last_hidden_state")
-            self.modules[Component.UNET] = FlatUnet(pipeline.unet)
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -97,7 +80,7 @@ class Original:
     @property
     def is_guided(self) -> bool:
         """Whether each step runs a negative half too, as StableDiffusionPipeline decides it."""
-        return self.family is STABLE_DIFFUSION and self.options.guidance > 1.0
+        return self.family.doubles_batch and self.options.guidance > 1.0
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -108,19 +91,18 @@ class Original:
 
     def token_ids(self, prompts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
         """Token ids [P, T] by tokenizer folder, padded and cut as the pipeline does."""
-        ids = {"tokenizer": _token_ids(self._pipeline.tokenizer, prompts, None)}
-        if self.family is FLUX:
-            ids["tokenizer_2"] = _token_ids(self._pipeline.tokenizer_2, prompts, T5_TOKENS)
-        return ids
+        return {
+            spec.tokenizer: _token_ids(getattr(self._pipeline, spec.tokenizer), prompts, spec.longest_text)
+            for spec in self.family.text_encoders
+        }
 
     @torch.no_grad()
     def embed(self, token_ids: Mapping[str, npt.NDArray[np.int64]]) -> Tensors:
-        """``text_states`` [P, T, D], for FLUX also ``pooled_states`` [P, D]."""
-        first = self.modules[Component.TEXT_ENCODER](torch.from_numpy(token_ids["tokenizer"]))
-        if self.family is STABLE_DIFFUSION:
-            return {"text_states": first}
-        second = self.modules[Component.TEXT_ENCODER_2](torch.from_numpy(token_ids["tokenizer_2"]))
-        return {"text_states": second, "pooled_states": first}
+        """What the text encoders give, by its names in the family: ``text_states`` [P, T, D] and more."""
+        return {
+            spec.outputs[0].name: self.modules[spec.component](torch.from_numpy(token_ids[spec.tokenizer]))
+            for spec in self.family.text_encoders
+        }
 
     @property
     def init_noise_sigma(self) -> float:
@@ -176,12 +158,13 @@ class Original:
 
     def _predict(self, inputs: Tensors) -> torch.Tensor:
         module = self.modules[self.family.denoiser]
-        if not torch.is_grad_enabled():
-            plain: torch.Tensor = module(**inputs)
-            return plain
-        run: Any = checkpoint  # its stubs take no keywords of the module's own
-        checkpointed: torch.Tensor = run(module, use_reentrant=False, **inputs)
-        return checkpointed
+        given = [inputs[spec.name] for spec in module.inputs]
+        prediction: torch.Tensor
+        if torch.is_grad_enabled():
+            prediction = checkpoint(module, *given, use_reentrant=False)
+        else:
+            prediction = module(*given)
+        return prediction
 
     def _denoise_stable_diffusion(
         self,
@@ -294,7 +277,9 @@ def _step(
 def _load(family: Family, options: SamplingOptions) -> Any:  # noqa: ANN401 # diffusers is untyped
     import diffusers
 
-    extras = {} if family is FLUX else {"safety_checker": None, "feature_extractor": None}
+    extras: dict[str, Any] = dict.fromkeys(family.unloaded)
+    if options.checkpoint is not None:
+        extras |= modules_from_checkpoint(options.model_root, options.checkpoint)
     with quiet_loading():
         try:
             pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
@@ -339,13 +324,14 @@ def _fuse(pipeline: Any, loras: Sequence[LoraFile]) -> None:  # noqa: ANN401 # d
 def _token_ids(
     tokenizer: Any,  # noqa: ANN401 # transformers is untyped
     prompts: Sequence[str],
-    limit: int | None,
+    limit: int,
 ) -> npt.NDArray[np.int64]:
+    """Ids padded to the tokenizer's own length, or ``limit`` where that is smaller and not 0."""
     length = tokenizer.model_max_length
     encoded = tokenizer(
         list(prompts),
         padding="max_length",
-        max_length=length if limit is None else min(length, limit),
+        max_length=min(length, limit or length),
         truncation=True,
         return_tensors="np",
     )

@@ -128,6 +128,7 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
                     tuple(str(one) for one in passes[component]),
                     model.root,
                     model.digest_of(component),
+                    model.checkpoint,
                 ),
                 {
                     "export": exported[component],
@@ -184,6 +185,7 @@ def _sampling(loaded: LoadedRecipe, model: ModelFolder) -> SamplingOptions:
         chosen.guidance,
         chosen.height,
         chosen.width,
+        checkpoint=model.checkpoint,
     )
 
 
@@ -276,4 +278,5 @@ def _pack(target: Target, loaded: LoadedRecipe, model: ModelFolder) -> Pack:
         tuple(str(spec.component) for spec in model.family.components),
         model.root,
         model.digest,
+        checkpoint=model.checkpoint,
     )

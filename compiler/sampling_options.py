@@ -53,6 +53,7 @@ class SamplingOptions:
         height: pixels.
         width: pixels.
         negative_prompt: what guidance steers away from.
+        checkpoint: one file with weights, as open_model takes it; its content is in ``model_digest``.
     """
 
     model_root: Path
@@ -64,6 +65,7 @@ class SamplingOptions:
     height: int
     width: int
     negative_prompt: str = ""
+    checkpoint: Path | None = None
 
     def identity(self) -> dict[str, Json]:
         """All of it as plain JSON, files by their digests."""

@@ -34,6 +34,7 @@ class Transform(Stage):
         passes: as text, in order; latentc.passes.pass_text reads them. Empty: the graph as exported.
         model_root: the pipeline's folder; not part of the identity, its weights are.
         weights_digest: ModelFolder.digest_of the component.
+        checkpoint: one file with weights, as open_model takes it; not part of the identity either.
     """
 
     name: ClassVar[str] = "transform"
@@ -43,6 +44,7 @@ class Transform(Stage):
     passes: tuple[str, ...]
     model_root: Path
     weights_digest: str
+    checkpoint: Path | None = None
     _parsed: dict[str, Pass] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def options(self) -> dict[str, Json]:
@@ -71,7 +73,7 @@ class Transform(Stage):
         from latentc.passes.sequence import run_passes
 
         progress(0.0, f"{self.component}: binding weights")
-        model = bind(inputs["export"], open_model(self.model_root, read_values=False))
+        model = bind(inputs["export"], open_model(self.model_root, self.checkpoint, read_values=False))
         calibration = inputs.get("calibration")
         context = PassContext(
             calibration=calibration / self.component if calibration else None,
