@@ -103,7 +103,11 @@ def _rounded(graph: ir.Graph, source: ir.Value) -> Rounded:
             return Rounded(*use.node.outputs)
     node = ir.node("DynamicQuantizeLinear", [source], num_outputs=3)
     node.name = name
-    kinds = ((name, ir.DataType.UINT8), (f"{name}.step", ir.DataType.FLOAT), (f"{name}.zero", ir.DataType.UINT8))
+    kinds = (
+        (name, ir.DataType.UINT8),
+        (f"{name}.step", ir.DataType.FLOAT),
+        (f"{name}.zero", ir.DataType.UINT8),
+    )
     for value, (title, dtype) in zip(node.outputs, kinds, strict=True):
         value.name, value.dtype = title, dtype
     producer = source.producer()

@@ -20,7 +20,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from latentc.passes.base import Change, Pass, PassContext, PassResult, Refusal
 from latentc.passes.integer_product import DOMAIN
-from latentc.passes.weights import constant, initializer, name_of, read
+from latentc.passes.weights import initializer, name_of
 
 _HEADS_FIRST, _TURNED = (0, 2, 1, 3), (0, 2, 3, 1)
 _STEPS_BACK = 64
@@ -116,8 +116,8 @@ def _source(value: ir.Value | None, wanted: tuple[int, ...]) -> tuple[ir.Value, 
 
 
 def _number(value: ir.Value | None) -> float | None:
-    tensor = constant(value)
-    return float(read(tensor).reshape(())) if tensor is not None and tensor.size == 1 else None
+    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None
 
 
 def _heads(value: ir.Value) -> int | None:
@@ -128,8 +128,9 @@ def _heads(value: ir.Value) -> int | None:
         seen += 1
         if node is None or node.op_type == "MatMul":
             continue
-        shape = constant(node.inputs[1]) if node.op_type == "Reshape" else None
-        if shape is not None and shape.size == 4 and (heads := int(read(shape)[2])) > 0:
+        sizes = node.inputs[1] if node.op_type == "Reshape" else None
+        shape = ir.convenience.get_const_tensor(sizes) if sizes is not None else None
+        if shape is not None and shape.size == 4 and (heads := int(shape.numpy()[2])) > 0:
             return heads
         waiting.extend(source for source in node.inputs if source is not None)
     return None

@@ -60,7 +60,14 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
     whole = ir.node("Reshape", [normal.outputs[0], sizes.outputs[0]])
     scaled = ir.node("Mul", [whole.outputs[0], _column(graph, node.inputs[1])])
     shifted = ir.node("Add", [scaled.outputs[0], _column(graph, node.inputs[2])])
-    nodes = {"groups": rows, "normal": normal, "sizes": sizes, "picture": whole, "scaled": scaled, "": shifted}
+    nodes = {
+        "groups": rows,
+        "normal": normal,
+        "sizes": sizes,
+        "picture": whole,
+        "scaled": scaled,
+        "": shifted,
+    }
     for ending, new in nodes.items():
         new.name = new.outputs[0].name = f"{name}.{ending}" if ending else f"{name}.shifted"
         new.outputs[0].dtype = ir.DataType.INT64 if new is sizes else output.dtype or ir.DataType.FLOAT
@@ -71,7 +78,9 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
     shifted.name = shifted.outputs[0].name = name
 
 
-def _constant(graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> ir.Value:
+def _constant(
+    graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+) -> ir.Value:
     known = graph.initializers.get(name)
     return known if known is not None else initializer(graph, name, ir.tensor(array))
 
@@ -84,4 +93,6 @@ def _column(graph: ir.Graph, vector: ir.Value | None) -> ir.Value:
     name = f"{name_of(vector)}.column"
     known = graph.initializers.get(name)
     shape = (*shape_of(tensor), 1, 1)
-    return known or initializer(graph, name, lazy(tensor, lambda array: array.reshape(shape), shape, tensor.dtype))
+    return known or initializer(
+        graph, name, lazy(tensor, lambda array: array.reshape(shape), shape, tensor.dtype)
+    )

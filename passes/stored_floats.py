@@ -44,7 +44,9 @@ def stored_floats(value: ir.Value | None) -> StoredFloats | None:
     axis, block = node.attributes.get_int("axis", 1), node.attributes.get_int("block_size", 0)
     if steps is None:
         return None
-    return StoredFloats(source.shape, False, lambda: source.read() * _spread(steps.read(), source.shape, axis, block))
+    return StoredFloats(
+        source.shape, False, lambda: source.read() * _spread(steps.read(), source.shape, axis, block)
+    )
 
 
 def _spread(steps: Floats, shape: tuple[int, ...], axis: int, block: int) -> Floats:

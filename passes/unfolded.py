@@ -1,7 +1,7 @@
 """Unfolded: the windows of a picture side by side as rows, so that a convolution is one matrix product.
 
-    rows = Concat(Slice(Pad(Transpose(x)), i, j) for every place i, j of the kernel)     [B, h, w, kh · kw · C]
-    kernel as matrix: w[N, C, kh, kw] → [kh · kw · C, N]
+rows = Concat(Slice(Pad(Transpose(x)), i, j) for every place i, j of the kernel)     [B, h, w, kh · kw · C]
+kernel as matrix: w[N, C, kh, kw] → [kh · kw · C, N]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from latentc.passes.weights import Array, initializer, name_of
+from latentc.passes.weights import Array, initializer
 
 TO_ROWS, TO_PICTURE = (0, 2, 3, 1), (0, 3, 1, 2)
 """How axes of a picture [B, C, h, w] and of its rows [B, h, w, C] are exchanged."""
