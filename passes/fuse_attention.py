@@ -1,7 +1,7 @@
 """Fuse-attention: attention as the one operator whose kernel never writes the whole score matrix.
 
-    before   z = MatMul(Softmax(MatMul(scale · Transpose(q), Transpose(k))), Transpose(v))    q: [B, S, H, D]
-             y = Reshape(Transpose(z), [B, S, H · D])                                         k, v: [B, T, H, D]
+    before   z = MatMul(Softmax(MatMul(scale · Transpose(q), Transpose(k))), Transpose(v))
+             y = Reshape(Transpose(z), [B, S, H · D])         q: [B, S, H, D], k and v: [B, T, H, D]
     after    y = MultiHeadAttention(Reshape(q), Reshape(k), Reshape(v)) {num_heads=H, scale}
 
 onnxruntime's kernel keeps a block of scores in the cache; the scores of 4096 by 4096 pixels and eight heads

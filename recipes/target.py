@@ -84,7 +84,6 @@ TARGETS: tuple[Target, ...] = (
         ("INT8 × dynamic INT8 (linears)", "INT8 × INT8 (convolutions)", "FP32 × FP32"),
         False,
         "x86 CPUs with VNNI: all products on integers, 4-bit weights as INT8; faster, larger",
-        X86_CORE,
     ),
     Target(
         "rtx",
