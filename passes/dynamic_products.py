@@ -14,7 +14,7 @@ On thousands of rows this is three to four times as fast as 4-bit kernels and fl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -152,12 +152,12 @@ def _factor(
     known = graph.initializers.get(f"{name}.int8")
     if known is not None and not branches:
         return Factor(known, graph.initializers[f"{name}.scale"])
-    arrange: Callable[[Array], Array] = (lambda array: array) if window is None else matrix_of
     shape = stored.shape
     K, N = shape if window is None else (shape[1] * shape[2] * shape[3], shape[0])
 
     def compute() -> Mapping[str, Array]:
-        weight = np.ascontiguousarray(arrange(finite_floats(stored.read(), name, "dynamic-products")))
+        floats = finite_floats(stored.read(), name, "dynamic-products")
+        weight = np.ascontiguousarray(floats if window is None else matrix_of(floats), dtype=np.float32)
         for right, left in branches:
             weight = weight + right.read() @ left.read()
         held = int8_weight(weight)

@@ -97,7 +97,8 @@ def _only_reader(node: ir.Node, operator: str) -> ir.Node:
 
 def _source(value: ir.Value | None, wanted: tuple[int, ...]) -> tuple[ir.Value, float]:
     """What ``value`` is after a Transpose by ``wanted`` in all, and the number it is multiplied by."""
-    axes, scale = (0, 1, 2, 3), 1.0
+    axes: tuple[int, ...] = (0, 1, 2, 3)
+    scale = 1.0
     start = value
     while value is not None:
         if axes == wanted:

@@ -98,7 +98,7 @@ def rows_of(
 
 def _named(node: ir.Node, name: str, like: ir.Value) -> ir.Node:
     node.name = node.outputs[0].name = name
-    node.outputs[0].dtype = like.dtype
+    node.outputs[0].type = like.type
     return node
 
 

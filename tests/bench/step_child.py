@@ -33,7 +33,7 @@ def onnxruntime_run(model: str, inputs: Mapping[str, Any], ours: bool) -> Run:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = {given.name for given in session.get_inputs()}
     fed = {name: array for name, array in inputs.items() if name in names}
-    return lambda: session.run(None, fed)  # type: ignore[no-any-return] # untyped package
+    return lambda: session.run(None, fed)
 
 
 def openvino_run(model: str, inputs: Mapping[str, Any]) -> Run:

@@ -20,7 +20,8 @@ from latentc.passes.base import PassContext
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.model_file import write_model
 from latentc.passes.weights import Array, Floats
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
+from latentc.recipes.families.catalogue import family_named
+from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
 
 _TOKENS, _TEXT = 1024, 256
@@ -31,7 +32,7 @@ class Denoiser:
     """A denoiser to time: what it is, the config of its module, and the sizes of its dynamic axes."""
 
     name: str
-    family: Family
+    family: str
     component: Component
     class_name: str
     config: dict[str, Json]
@@ -63,7 +64,7 @@ class Denoiser:
 DENOISERS = (
     Denoiser(
         "sd15",
-        STABLE_DIFFUSION,
+        "stable-diffusion",
         Component.UNET,
         "UNet2DConditionModel",
         {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
@@ -71,7 +72,7 @@ DENOISERS = (
     ),
     Denoiser(
         "flux-slice",
-        FLUX,
+        "flux",
         Component.TRANSFORMER,
         "FluxTransformer2DModel",
         {"num_layers": 1, "num_single_layers": 2, "guidance_embeds": True},
@@ -83,13 +84,13 @@ DENOISERS = (
 def export(denoiser: Denoiser, folder: Path) -> None:
     """Write the float32 graph of ``denoiser``, canonical, with its drawn weights."""
     module = module_on_meta(denoiser.class_name, denoiser.config)
-    flat = flat_component(denoiser.family, denoiser.component, module)
+    flat = flat_component(family_named(denoiser.family).spec(denoiser.component), module)
     model = graph_of(flat, str(denoiser.component))
     given = {tensor.name for tensor in flat.inputs}
     for value in list(model.graph.inputs):
         if value.name in given or value.shape is None:
             continue
-        shape = tuple(int(side) for side in value.shape)
+        shape = tuple(side for side in value.shape if isinstance(side, int))
         model.graph.inputs.remove(value)
         value.const_value = _drawn(str(value.name), shape)
         model.graph.register_initializer(value)

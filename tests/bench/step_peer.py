@@ -1,7 +1,7 @@
 """A peer's quantized form of a denoiser: ``step_peer.py FOLDER KIND``, in an environment that has the peer.
 
-``nbits`` and ``dynamic`` are onnxruntime's own quantizers (Olive's OnnxBlockWiseRtnQuantization makes the same
-nodes as the first), ``openvino`` is NNCF's post-training INT8 of all products, from two samples.
+``nbits`` and ``dynamic`` are onnxruntime's own quantizers (Olive's OnnxBlockWiseRtnQuantization makes the
+first's nodes), ``openvino`` is NNCF's post-training INT8 of all products, from two samples.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def run_child(python: str, kind: str, model: Path, work: Path) -> Measured:
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def table(rows: dict[str, list[Measured]], sizes: dict[str, float]) -> list[str]:
+def table(rows: dict[str, list[Measured]], sizes: Mapping[str, int]) -> list[str]:
     """Lines of Markdown; ratios are paired by round."""
     lines = [
         "| way | wall s | processor s | faster than fp32, wall | processor | load s | peak GiB | MB | error |"

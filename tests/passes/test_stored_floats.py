@@ -4,6 +4,7 @@ import pytest
 from tests.passes.graphs import model_of
 
 from latentc.passes.stored_floats import stored_floats
+from latentc.passes.weights import Floats
 
 GRAPH = """g (float[B,8] x) => (float[B,6] y)
     <float[8,6] w, int8[8,6] c, float[6] s, float[4,6] t, float[] one> {
@@ -21,16 +22,16 @@ def value(model: ir.Model, name: str) -> ir.Value:
     return made.get(name) or model.graph.initializers[name]
 
 
-def numbers(model: ir.Model, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+def numbers(model: ir.Model, name: str) -> Floats:
     tensor = model.graph.initializers[name].const_value
     assert tensor is not None
-    return tensor.numpy()
+    return tensor.numpy().astype(np.float32)
 
 
 @pytest.mark.parametrize("name", ["w", "columns", "groups", "whole"])
 def test_floats_of_every_form(name: str) -> None:
     model = model_of(GRAPH)
-    codes = numbers(model, "c").astype(np.float32)
+    codes = numbers(model, "c")
     wanted = {
         "w": numbers(model, "w"),
         "columns": codes * numbers(model, "s"),
