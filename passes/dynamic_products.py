@@ -9,7 +9,7 @@
 Activations get one step a call, from their least to their largest value: nothing is recorded for it. Weights
 get 8 bits with one step an output. Those of 4 bits are rounded a second time for it, which adds a twentieth
 to their error, and their low-rank branch is added before, so that it costs no time of its own.
-On thousands of rows this is three to four times as fast as 4-bit kernels and floats.
+On thousands of rows this is four times as fast as floats, and twice as fast as 4-bit kernels.
 """
 
 from __future__ import annotations
