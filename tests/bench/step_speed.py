@@ -2,10 +2,12 @@
 
     python -m tests.bench.step_speed FOLDER [--rounds 3] [--peers PYTHON]
 
-FOLDER keeps the models (12 GB). PYTHON is an interpreter of an environment that has openvino and nncf. A
-round runs every way once, and what is reported is the median over rounds of each way's own ratio to float32:
-other work on the machine slows a round as a whole. Processor seconds stand beside, they hardly notice others.
-The error is that of the step's output against float32, ‖seen - wanted‖ / ‖wanted‖, on drawn weights.
+FOLDER keeps the models (12 GB). PYTHON is an interpreter of an environment that has openvino and nncf, and
+runs peers; ``PYTHON tests/bench/step_peer.py FOLDER/sd15 openvino`` and the like make their models first.
+A round runs every way once, and what is reported is the median over rounds of each way's own ratio to
+float32: other work on the machine slows a round as a whole. Processor seconds stand beside, they hardly
+notice others. The error is that of the step's output against float32, ‖seen - wanted‖ / ‖wanted‖, on drawn
+weights.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from latentc.passes.quantize_int4 import QuantizeInt4
 
 FLOAT = "onnxruntime fp32"
 CHILD = Path(__file__).with_name("step_child.py")
-PEER = Path(__file__).with_name("step_peer.py")
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,6 @@ def time_all(denoiser: Denoiser, folder: Path, rounds: int, peers: str) -> None:
         ("quantize_dynamic", "onnxruntime", "dynamic/model.onnx"),
         ("OpenVINO INT8 (NNCF)", "openvino", "openvino/model.xml"),
     ):
-        if peers and not (folder / file).is_file():
-            subprocess.run([peers, str(PEER), str(folder), Path(file).parts[0]], check=True)
         if (folder / file).is_file():
             ways[peer] = (peers or sys.executable, kind, folder / file)
     rows: dict[str, list[Measured]] = {way: [] for way in ways}
