@@ -5,7 +5,7 @@ STORE := .latentc/store
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-latency bench-step bench-kernels bench-fidelity bench-aarch64 clean
+.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-latency bench-step bench-kernels bench-fidelity bench-aarch64 bench-plan clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -76,6 +76,9 @@ bench-fidelity: .venv/dev .latentc/bench-fidelity/venv/made  ## 4-bit methods at
 
 bench-aarch64: .venv/dev  ## the bundle of `make demo` on an emulated aarch64 (root and Debian needed)
 	$(BIN)/python tests/device/aarch64.py .latentc/aarch64 $(OUT)/ort-mobile
+
+bench-plan: .venv/dev  ## what `latentc plan` foretells against ten builds and their runs (half an hour, goes on where it was)
+	$(BIN)/python -m tests.bench.plan_accuracy
 
 clean:  ## remove what the tasks made, the environment excepted
 	rm -rf $(OUT) .latentc build dist .mypy_cache .ruff_cache .pytest_cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from latentc.compiler.batches import batch_size
@@ -31,6 +31,8 @@ _MIB = 2**20
 _GOLDEN = 8
 _KEPT_TRAJECTORIES = 8
 _PNG_BYTES_A_PIXEL = 1.2
+_PUBLISH_S = 0.15
+_HASHED_A_SECOND = 1e9
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,16 @@ class StageForecast:
 class _Fitted:
     """Factors that no size explains, of the packages that are pinned."""
 
-    imported: int = 590 * _MIB
+    imported: int = 610 * _MIB
+    imported_later: int = 35 * _MIB
     traced_node: int = 60_000
-    export_turns: float = 75e6
-    export_node_turns: float = 290_000.0
+    export_turns: float = 37e6
+    export_node_turns: float = 4e6
+    export_power: float = 0.7
     torch_live: float = 1.3
     lowering_copies: float = 4.4
+    converting_s: float = 12.0
+    converting_turns: float = 100_000.0
 
 
 FITTED = _Fitted()
@@ -94,6 +100,21 @@ class StageForecaster:
 
     def forecast(self, label: str) -> StageForecast:
         """The step called ``label``, as latentc.compiler.plan names it."""
+        own = self._work(label)
+        later = label.partition("/")[0] in ("transform", "lower", "pack", "validate")
+        return replace(
+            own,
+            seconds=own.seconds + self._publishing(own.disk_bytes),
+            peak_bytes=own.peak_bytes + self._floor + (FITTED.imported_later if later else 0),
+        )
+
+    def _publishing(self, disk_bytes: int) -> float:
+        """Seconds until a result is in the store: written, hashed, and read and hashed again."""
+        speeds = self._machine.speeds
+        return _PUBLISH_S + disk_bytes / (1e9 * speeds.disk_write_gb_s) + 2 * disk_bytes / _HASHED_A_SECOND
+
+    def _work(self, label: str) -> StageForecast:
+        """What the stage itself takes, its memory over the floor of a process that has its imports."""
         stage, _, rest = label.partition("/")
         if stage == "export":
             return self._export(label, self._by_name[rest])
@@ -113,13 +134,13 @@ class StageForecaster:
         return 4 * sum(one.trace.parameters for one in self._by_name.values())
 
     def _export(self, label: str, one: ForetoldComponent) -> StageForecast:
-        turns = FITTED.export_turns + FITTED.export_node_turns * len(one.trace.nodes)
+        turns = FITTED.export_turns + FITTED.export_node_turns * len(one.trace.nodes) ** FITTED.export_power
         largest = 4 * max((math.prod(shape) for shape in one.trace.weights.values()), default=0)
         is_encoder = one.component in ENCODERS
         return StageForecast(
             label,
             1e-9 * turns * self._machine.speeds.python_ns,
-            self._floor + (largest if is_encoder else 0),  # made for real, one after another, for its buffers
+            largest if is_encoder else 0,  # made for real, one after another, for its buffers
             2000 * len(one.trace.nodes),
         )
 
@@ -161,7 +182,7 @@ class StageForecaster:
                 4 * self._denoiser.trace.values[n].numbers for n in range(len(self._denoiser.trace.values))
             )
             memory += 4 * self._denoiser.trace.parameters + saved * self._denoiser.pictures
-        return StageForecast(label, seconds, self._floor + memory, disk)
+        return StageForecast(label, seconds, memory, disk)
 
     @cached_property
     def reference_bytes(self) -> int:
@@ -213,9 +234,7 @@ class StageForecaster:
         speeds = self._machine.speeds
         disk = stored_bytes(one.built, target_named("onnx")).total
         seconds = 4 * one.trace.parameters / (1e9 * speeds.memory_gb_s)
-        seconds += 2 * one.trace.parameters / (1e9 * speeds.disk_read_gb_s) + disk / (
-            1e9 * speeds.disk_write_gb_s
-        )
+        seconds += 2 * one.trace.parameters / (1e9 * speeds.disk_read_gb_s)
         seconds += sum(pass_seconds(step, one.plain, self._machine) for step in one.passes)
         memory = 8 * max((4 * math.prod(shape) for shape in one.trace.weights.values()), default=0)
         memory += 2 * one.trace.parameters  # the checkpoint, mapped
@@ -224,22 +243,22 @@ class StageForecaster:
             seconds += 2 * samples * ort_rates(self._machine).seconds(works_of(one.plain))
             memory += int(ONNX_COPIES * 4 * one.trace.parameters)
             memory += int(ORT_LIVE * live_bytes(one.plain, ONNXRUNTIME))
-        return StageForecast(label, seconds, self._floor + memory, disk)
+        return StageForecast(label, seconds, memory, disk)
 
     def _lower(self, label: str, one: ForetoldComponent, target: Target) -> StageForecast:
         speeds = self._machine.speeds
         stored = stored_bytes(one.built, target)
-        seconds = stored.total / (1e9 * speeds.disk_write_gb_s)
+        seconds = 0.0
         memory = 0
         if target.runtime is not Runtime.ONNXRUNTIME:
             engines = len(target.compute_capabilities) * len(one.sizes) if not target.engine_on_device else 1
             seconds += engines * (0.5 + 12 * stored.weights / 1e9)
-            memory = 350 * _MIB + int(3.5 * stored.weights) - self._floor  # of a child
-            memory = max(memory, 0)
+            memory = max(0, 350 * _MIB + int(3.5 * stored.weights) - self._floor)  # of a child
         elif target.name == "ort-mobile":
             memory = int(FITTED.lowering_copies * stored.total)
-            seconds += 2 * stored.weights / 1e8 / 10 + 2e-3 * len(one.trace.nodes)
-        return StageForecast(label, seconds, self._floor + memory, stored.total)
+            seconds += 1e-9 * FITTED.converting_s * stored.total
+            seconds += 1e-9 * FITTED.converting_turns * len(one.trace.nodes) * speeds.python_ns
+        return StageForecast(label, seconds, memory, stored.total)
 
     def _bundle_bytes(self, target: Target) -> int:
         return self.reference_bytes + sum(
@@ -247,13 +266,12 @@ class StageForecaster:
         )
 
     def _pack(self, label: str, target: Target) -> StageForecast:
-        speeds = self._machine.speeds
         total = self._bundle_bytes(target)
         memory = max(in_onnxruntime(one, target).open for one in self._by_name.values())
-        seconds = total / (1e9 * speeds.disk_write_gb_s) + 2 * total / 1e9
+        seconds = 2 * total / _HASHED_A_SECOND
         one_thread = ort_rates(self._machine, 1)
         seconds += sum(one_thread.seconds(works_of(one.built)) for one in self._by_name.values())
-        return StageForecast(label, seconds, self._floor + memory, total)
+        return StageForecast(label, seconds, memory, total)
 
     def _validate(self, label: str, target: Target) -> StageForecast:
         recipe = self._recipe
@@ -270,7 +288,7 @@ class StageForecaster:
         most = max(max(workers * one.activations, one.loading) for one in held)
         memory = sum(one.weights for one in held) + most
         disk = 2 * P * sampling.height * sampling.width
-        return StageForecast(label, seconds, self._floor + memory, disk)
+        return StageForecast(label, seconds, memory, disk)
 
 
 def _batches(prompts: int, together: int) -> Iterable[int]:

@@ -1,6 +1,7 @@
 """Probe: ten seconds in which this machine shows how fast it reads, writes, multiplies and rounds.
 
-Each figure is the best of some tries: what others do on the machine meanwhile does not count against it.
+Each figure is the best of some tries, in seconds of the processor: what others do on the machine meanwhile
+does not count against it.
 """
 
 from __future__ import annotations
@@ -59,14 +60,14 @@ def probe(folder: Path) -> Speeds:
     return Speeds(**speeds, **_torch_gops(), **_ort_gops(generator))
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds of the quickest of some tries."""
+def _best(work: Callable[[], object], cores: int = 1) -> float:
+    """Seconds of the quickest of some tries, of the processor: of ``cores`` that share the work evenly."""
     work()
     tries: list[float] = []
     while sum(tries) < _TRY_S or len(tries) < 2:
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        tries.append(time.perf_counter() - began)
+        tries.append((time.process_time() - began) / cores)
     return min(tries)
 
 
@@ -112,9 +113,9 @@ def _torch_gops() -> dict[str, float]:
         x, w = torch.randn(_ROWS, _K), torch.randn(_N, _K)
         image, kernel = torch.randn(1, _CHANNELS, _SIDE, _SIDE), torch.randn(_CHANNELS, _CHANNELS, 3, 3)
         query = torch.randn(1, _HEADS, _TOKENS, _HEAD)
-        linear_s = _best(lambda: functional.linear(x, w))
-        convolution_s = _best(lambda: functional.conv2d(image, kernel, padding=1))
-        attention_s = _best(lambda: functional.scaled_dot_product_attention(query, query, query))
+        linear_s = _best(lambda: functional.linear(x, w), threads())
+        convolution_s = _best(lambda: functional.conv2d(image, kernel, padding=1), threads())
+        attention_s = _best(lambda: functional.scaled_dot_product_attention(query, query, query), threads())
     return {
         "torch_linear_gops": _LINEAR / linear_s / 1e9,
         "torch_convolution_gops": _CONVOLUTION / convolution_s / 1e9,
@@ -161,7 +162,7 @@ def _ort_gops(generator: np.random.Generator) -> dict[str, float]:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         x = generator.standard_normal(shape, dtype=np.float32)
         with OnnxruntimeSession("probe", model.SerializeToString(), threads=threads()) as session:
-            return _best(lambda: session.run({"x": x}))
+            return _best(lambda: session.run({"x": x}), threads())
 
     def nbits(bits: int) -> float:
         blocks = _K // _GROUP

@@ -75,7 +75,7 @@ def convolutions(C: int, N: int, side: int) -> tuple[float, list[Form]]:
     picture, kernel = {"x": floats(1, C, side, side)}, codes(N, C, 3, 3)
     graph = f"g (float[1,{C},{side},{side}] x) => (float[1,{N},{side},{side}] y)"
     quantize = "q = QuantizeLinear (x, s, z)"
-    scale = {"s": STEP, "z": ZERO}
+    scale: dict[str, Array] = {"s": np.asarray(STEP), "z": np.asarray(ZERO)}
     rows = {"x": DRAW.integers(0, 255, (1, side * side, 9 * C)).astype(np.uint8)}
     return 2.0 * C * N * 9 * side**2, [
         Form(
@@ -146,7 +146,7 @@ def attentions(heads: int, tokens: int, width: int) -> tuple[float, list[Form]]:
             "d = Transpose <perm = [0,2,1,3]> (a) e = Transpose <perm = [0,2,3,1]> (b) "
             "f = Transpose <perm = [0,2,1,3]> (c) h = MatMul (d, e) i = Mul (h, s) p = Softmax (i) "
             "m = MatMul (p, f) n = Transpose <perm = [0,2,1,3]> (m) y = Reshape (n, whole) }",
-            shapes | {"s": np.float32(width**-0.5)},
+            shapes | {"s": np.asarray(np.float32(width**-0.5))},
             given,
         ),
         Form(

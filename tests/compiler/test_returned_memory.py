@@ -3,7 +3,7 @@
 import gc
 import weakref
 
-from latentc.compiler.returned_memory import return_memory
+from latentc.compiler.returned_memory import return_memory, returned_memory
 
 
 class Circle:
@@ -18,5 +18,18 @@ def test_what_refers_to_itself_is_gone() -> None:
         assert gone() is not None
         return_memory()
         assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_little_is_left_where_it_is() -> None:
+    gc.disable()
+    try:
+        with returned_memory(2**30):
+            kept = weakref.ref(Circle())
+        assert kept() is not None
+        with returned_memory(-(2**30)):
+            pass
+        assert kept() is None
     finally:
         gc.enable()
