@@ -84,7 +84,17 @@ def inputs_of(spec: ComponentSpec, config: Config, B: int, T: int, steps: tuple[
     for tensor in spec.inputs_of(config):
         shape = [axis_size(axis, sizes) or int(axis.rstrip("*")) for axis in tensor.axes]
         inputs[tensor.name] = _values(tensor, shape, random).astype(tensor.dtype)
+    if spec.class_name == "QwenImageTransformer2DModel":
+        inputs |= _column_of_patches(sizes["S"], T)
     return inputs
+
+
+def _column_of_patches(S: int, T: int) -> Values:
+    """Where Qwen-Image puts the tokens of a picture S patches high and one wide, and those of its text."""
+    rows = np.arange(S) - (S - S // 2)
+    image = np.stack([np.zeros(S), rows, np.full(S, -1)], axis=-1)
+    text = np.repeat(np.arange(T)[:, None] + S // 2, 3, axis=1)
+    return {"image_ids": image.astype(np.float32), "text_ids": text.astype(np.float32)}
 
 
 def _values(tensor: TensorSpec, shape: list[int], random: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -156,6 +166,16 @@ def expected_of(flat: FlatModule, module: nn.Module, inputs: Values) -> tuple[to
         pictures = list(tensors["latent"].unsqueeze(2))
         denoised = module(pictures, tensors["timestep"], prompts, return_dict=False)[0]
         return (torch.stack([one[:, 0] for one in denoised]),)
+    if kind == "QwenImageTransformer2DModel":
+        denoised = module(
+            hidden_states=tensors["latent"],
+            encoder_hidden_states=tensors["text_states"],
+            encoder_hidden_states_mask=tensors["text_mask"],
+            timestep=tensors["timestep"],
+            img_shapes=[(1, tensors["latent"].shape[1], 1)],
+            return_dict=False,
+        )
+        return (denoised[0],)
     result = flat(*tensors.values())
     return result if isinstance(result, tuple) else (result,)
 
