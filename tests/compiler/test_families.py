@@ -31,6 +31,14 @@ def test_a_small_one_equals_torch(case: Case, tmp_path: Path) -> None:
     assert largest_error(case.spec, small_config(case.part), tmp_path) <= TOLERANCE
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sd-1.5-unet", "sdxl-base-unet"])
+def test_at_full_depth_and_width_it_equals_torch(name: str, tmp_path: Path) -> None:
+    """SDXL's takes 12 GB of memory and of disk."""
+    case = next(case for case in CASES if str(case) == name)
+    assert largest_error(case.spec, case.model.config_of(case.spec), tmp_path) <= TOLERANCE
+
+
 @pytest.mark.parametrize("case", cases())
 def test_the_published_one_is_whole_and_every_linear_accounted_for(case: Case) -> None:
     model = traced(case.spec, case.model.config_of(case.spec))
