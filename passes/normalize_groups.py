@@ -1,8 +1,8 @@
 """Normalize-groups: GroupNormalization by the one normalization of pictures that onnxruntime's CPU has.
 
-    before   y = GroupNormalization(x, scale, bias) {num_groups=G}           x: [B, C, h, w]
+    before   y = GroupNormalization(x, scale, bias) {num_groups=G}           x: [B, C, …]
     after    n = InstanceNormalization(Reshape(x, [B, G, -1]), 1, 0)
-             y = Reshape(n, Shape(x)) · scale[C, 1, 1] + bias[C, 1, 1]
+             y = Reshape(Reshape(n, [B, C, -1]) · scale[C, 1] + bias[C, 1], Shape(x))
 
 onnxruntime takes a GroupNormalization apart into ten operators, half of which pass over the whole picture.
 """
@@ -56,26 +56,31 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
         [rows.outputs[0], one, zero],
         attributes={"epsilon": node.attributes.get_float("epsilon", 1e-5)},
     )
-    sizes = ir.node("Shape", [picture])
-    whole = ir.node("Reshape", [normal.outputs[0], sizes.outputs[0]])
-    scaled = ir.node("Mul", [whole.outputs[0], _column(graph, node.inputs[1])])
+    tensor = constant(node.inputs[1])
+    channels = 0 if tensor is None else tensor.size
+    split = _constant(graph, f"shape.channels.{channels}", np.array([0, channels, -1], np.int64))
+    pixels = ir.node("Reshape", [normal.outputs[0], split])
+    scaled = ir.node("Mul", [pixels.outputs[0], _column(graph, node.inputs[1])])
     shifted = ir.node("Add", [scaled.outputs[0], _column(graph, node.inputs[2])])
+    sizes = ir.node("Shape", [picture])
+    whole = ir.node("Reshape", [shifted.outputs[0], sizes.outputs[0]])
     nodes = {
         "groups": rows,
         "normal": normal,
-        "sizes": sizes,
-        "picture": whole,
+        "pixels": pixels,
         "scaled": scaled,
-        "": shifted,
+        "shifted": shifted,
+        "sizes": sizes,
+        "whole": whole,
     }
     for ending, new in nodes.items():
-        new.name = new.outputs[0].name = f"{name}.{ending}" if ending else f"{name}.shifted"
+        new.name = new.outputs[0].name = f"{name}.{ending}"
         new.outputs[0].dtype = ir.DataType.INT64 if new is sizes else output.dtype or ir.DataType.FLOAT
-    shifted.outputs[0].shape = output.shape
+    whole.outputs[0].shape = output.shape
     graph.insert_before(node, list(nodes.values()))
-    output.replace_all_uses_with(shifted.outputs[0], replace_graph_outputs=True)
+    output.replace_all_uses_with(whole.outputs[0], replace_graph_outputs=True)
     graph.remove(node, safe=True)
-    shifted.name = shifted.outputs[0].name = name
+    whole.name = whole.outputs[0].name = name
 
 
 def _constant(
@@ -86,13 +91,13 @@ def _constant(
 
 
 def _column(graph: ir.Graph, vector: ir.Value | None) -> ir.Value:
-    """``vector`` [C] as a constant [C, 1, 1]."""
+    """``vector`` [C] as a constant [C, 1]."""
     tensor = constant(vector)
     if vector is None or tensor is None:
         raise AssertionError("it was a constant before")
     name = f"{name_of(vector)}.column"
     known = graph.initializers.get(name)
-    shape = (*shape_of(tensor), 1, 1)
+    shape = (*shape_of(tensor), 1)
     return known or initializer(
         graph, name, lazy(tensor, lambda array: array.reshape(shape), shape, tensor.dtype)
     )
