@@ -22,7 +22,7 @@ from latentc.passes.weights import Array
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>\n'
 REPEATS = 9
 DRAW = np.random.default_rng(0)
-STEP, ZERO, SIGNED_ZERO = np.float32(0.03), np.uint8(128), np.int8(0)
+STEP, ZERO = np.array(0.03, np.float32), np.array(128, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def attentions(heads: int, tokens: int, width: int) -> tuple[float, list[Form]]:
             "d = Transpose <perm = [0,2,1,3]> (a) e = Transpose <perm = [0,2,3,1]> (b) "
             "f = Transpose <perm = [0,2,1,3]> (c) h = MatMul (d, e) i = Mul (h, s) p = Softmax (i) "
             "m = MatMul (p, f) n = Transpose <perm = [0,2,1,3]> (m) y = Reshape (n, whole) }",
-            shapes | {"s": np.float32(width**-0.5)},
+            shapes | {"s": np.array(width**-0.5, np.float32)},
             given,
         ),
         Form(
