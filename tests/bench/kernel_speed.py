@@ -75,7 +75,7 @@ def convolutions(C: int, N: int, side: int) -> tuple[float, list[Form]]:
     picture, kernel = {"x": floats(1, C, side, side)}, codes(N, C, 3, 3)
     graph = f"g (float[1,{C},{side},{side}] x) => (float[1,{N},{side},{side}] y)"
     quantize = "q = QuantizeLinear (x, s, z)"
-    scale = {"s": STEP, "z": ZERO}
+    scale: dict[str, Array] = {"s": STEP, "z": ZERO}
     rows = {"x": DRAW.integers(0, 255, (1, side * side, 9 * C)).astype(np.uint8)}
     return 2.0 * C * N * 9 * side**2, [
         Form(
@@ -138,7 +138,10 @@ def attentions(heads: int, tokens: int, width: int) -> tuple[float, list[Form]]:
     given = {name: floats(1, tokens, heads * width) for name in "xkv"}
     sides = f"float[1,{tokens},{heads * width}]"
     graph = f"g ({sides} x, {sides} k, {sides} v) => ({sides} y)"
-    shapes = {"cut": np.array([0, 0, heads, width]), "whole": np.array([0, 0, heads * width])}
+    shapes: dict[str, Array] = {
+        "cut": np.array([0, 0, heads, width]),
+        "whole": np.array([0, 0, heads * width]),
+    }
     return 4.0 * heads * tokens**2 * width, [
         Form(
             "MatMul, Softmax, MatMul",
