@@ -1,7 +1,9 @@
-"""Original: the diffusers pipeline itself, with fp16 weights, computed in float32 on the CPU.
+"""Original: the diffusers pipeline itself, with fp16 weights, computed in float32.
 
 The weights are rounded to float16 (as the pipeline runs elsewhere) and widened again, since a CPU computes
 float16 slowly and differently from a GPU; so the reference is the fp16 pipeline without its rounding noise.
+Its modules run on CUDA where there is some (latentc.compiler.toolchain.accelerator), in float32 as well; what
+they take and give, and the scheduler, is on the CPU.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from latentc.compiler.checkpoint_modules import modules_from_checkpoint
 from latentc.compiler.flat import FlatModule
 from latentc.compiler.quiet import quiet_loading
 from latentc.compiler.sampling_options import SCHEDULER_CLASSES
-from latentc.compiler.toolchain import threads
-from latentc.errors import ModelError
+from latentc.compiler.toolchain import accelerator, threads
+from latentc.errors import ModelError, ToolMissing
 from latentc.recipes.families.flux import FLUX
 from latentc.recipes.family import Component, Family
 
@@ -64,7 +66,8 @@ class Original:
         self.family = family
         self.options = options
         torch.set_num_threads(threads())
-        self._pipeline = _load(family, options)
+        self._device = _device()
+        self._pipeline = _load(family, options).to(self._device)
         pipeline = self._pipeline
         self.modules = {
             spec.component: FlatModule(getattr(pipeline, spec.folder), spec) for spec in family.components
@@ -100,7 +103,7 @@ class Original:
     def embed(self, token_ids: Mapping[str, npt.NDArray[np.int64]]) -> Tensors:
         """What the text encoders give, by its names in the family: ``text_states`` [P, T, D] and more."""
         return {
-            spec.outputs[0].name: self.modules[spec.component](torch.from_numpy(token_ids[spec.tokenizer]))
+            spec.outputs[0].name: self.run(spec.component, torch.from_numpy(token_ids[spec.tokenizer]))
             for spec in self.family.text_encoders
         }
 
@@ -156,15 +159,20 @@ class Original:
                 return self._denoise_flux(noise, embeddings, observe)
             return self._denoise_stable_diffusion(noise, embeddings, negative, step_noise, observe)
 
-    def _predict(self, inputs: Tensors) -> torch.Tensor:
-        module = self.modules[self.family.denoiser]
-        given = [inputs[spec.name] for spec in module.inputs]
-        prediction: torch.Tensor
+    def run(self, component: Component, *inputs: torch.Tensor) -> torch.Tensor:
+        """The first output of ``component`` for ``inputs`` in its family's order, all on the CPU."""
+        module = self.modules[component]
+        given = [tensor.to(self._device) for tensor in inputs]
+        output: torch.Tensor
         if torch.is_grad_enabled():
-            prediction = checkpoint(module, *given, use_reentrant=False)
+            output = checkpoint(module, *given, use_reentrant=False)
         else:
-            prediction = module(*given)
-        return prediction
+            output = module(*given)
+        return output.cpu()
+
+    def _predict(self, inputs: Tensors) -> torch.Tensor:
+        names = [spec.name for spec in self.modules[self.family.denoiser].inputs]
+        return self.run(self.family.denoiser, *(inputs[name] for name in names))
 
     def _denoise_stable_diffusion(
         self,
@@ -250,10 +258,25 @@ class Original:
     @torch.no_grad()
     def pictures(self, latents: torch.Tensor) -> npt.NDArray[np.uint8]:
         """[B, H, W, 3] of latents [B, C, h, w] as the scheduler gives them."""
-        image = self.modules[Component.VAE_DECODER](self.decoder_input(latents))
+        image = self.run(Component.VAE_DECODER, self.decoder_input(latents))
         unit = self._pipeline.image_processor.postprocess(image, output_type="np")
         pictures: npt.NDArray[np.uint8] = (unit * 255).round().astype(np.uint8)
         return pictures
+
+
+def _device() -> torch.device:
+    """Where the modules run; on CUDA in whole float32, and not in TF32, which keeps ten bits of it."""
+    if not accelerator():
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ToolMissing(
+            "torch",
+            f"cannot use the {accelerator()} of this machine",
+            "install the torch that fits its driver, or set CUDA_VISIBLE_DEVICES= to stay on the CPU",
+        )
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
 
 
 def _step(
