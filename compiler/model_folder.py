@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentc.compiler.known_files import KnownFiles
 from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
+from latentc.compiler.toolchain import threads
 from latentc.errors import ModelError
 from latentc.recipes.family import Component, Family, family_of_pipeline
 
@@ -75,6 +78,7 @@ class ModelFolder:
         scheduler_class: diffusers' class name.
         scheduler_config: as in scheduler_config.json.
         tokenizers: by subfolder name, ``tokenizer`` and ``tokenizer_2``.
+        scanned: SHA-256 of files of weights that were read when it was opened, by path.
     """
 
     root: Path
@@ -83,6 +87,7 @@ class ModelFolder:
     scheduler_class: str
     scheduler_config: Mapping[str, Json]
     tokenizers: Mapping[str, Path]
+    scanned: Mapping[Path, str] = field(default_factory=dict)
 
     def folder_of(self, component: Component) -> ComponentFolder:
         """The subfolder whose weights ``component`` uses; raises ModelError when the family has none."""
@@ -109,16 +114,20 @@ class ModelFolder:
             paths += sorted(
                 path for path in tokenizer.iterdir() if path.suffix in (".json", ".txt", ".model")
             )
-        return {path.relative_to(self.root).as_posix(): sha256_of(path) for path in paths}
+        return {
+            path.relative_to(self.root).as_posix(): self.scanned.get(path) or sha256_of(path)
+            for path in paths
+        }
 
 
-def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
+def open_model(root: Path, *, read_values: bool = True, known: KnownFiles | None = None) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
     Args:
         root: the folder that holds ``model_index.json``.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
+        known: files that were read before, and need not be read again.
 
     Raises:
         ModelError: something is missing, damaged, or not safe to open; names the file and the way out.
@@ -131,7 +140,8 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
     components: dict[str, ComponentFolder] = {}
     for name in dict.fromkeys(spec.folder for spec in family.components):
-        components[name] = _component(root, name, index_path, index.get(name), read_values=read_values)
+        components[name] = _component(root, name, index_path, index.get(name))
+    scanned = _scanned(components.values(), known or KnownFiles()) if read_values else {}
     scheduler_path = root / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
@@ -141,10 +151,19 @@ def open_model(root: Path, *, read_values: bool = True) -> ModelFolder:
         _class_name(scheduler_path, scheduler.get("_class_name")),
         scheduler,
         _tokenizers(root, family),
+        scanned,
     )
 
 
-def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_values: bool) -> ComponentFolder:
+def _scanned(components: Iterable[ComponentFolder], known: KnownFiles) -> dict[Path, str]:
+    """SHA-256 of every file of weights, by its path; several are read at a time."""
+    files = [file for component in components for file in component.files]
+    with ThreadPoolExecutor(threads()) as pool:
+        digests = pool.map(lambda file: known.sha256(file.path, file.sha256_of_finite), files)
+        return dict(zip((file.path for file in files), digests, strict=True))
+
+
+def _component(root: Path, name: str, index_path: Path, entry: Json) -> ComponentFolder:
     wanted = CLASSES[name]
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
@@ -166,9 +185,6 @@ def _component(root: Path, name: str, index_path: Path, entry: Json, *, read_val
                 "remove the key, or use another model",
             )
     files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
-    if read_values:
-        for file in files:
-            file.require_finite()
     return ComponentFolder(folder, wanted, {k: v for k, v in config.items() if k not in _UNIMPORTANT}, files)
 
 

@@ -54,7 +54,7 @@ def int4_weight(weight: Floats, group: int) -> Int4Weight:
 
 
 def int4_weight_and_error(weight: Floats, group: int) -> tuple[Int4Weight, float]:
-    """``weight`` as int4_weight has it, and ‖what a runtime computes with - ``weight``‖; one walk for both."""
+    """``weight`` as int4_weight has it, with its ``error``: one walk for both."""
     K, N = weight.shape
     codes, steps = np.empty((K, N), np.int8), np.empty((K // group, N), np.float32)
     total = 0.0

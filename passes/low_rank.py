@@ -204,9 +204,8 @@ def _fit(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None
     The rows of left are the leading right singular vectors of moments^½ · matrix; right is what ``matrix``
     gives along them. That is the least error with the moments as without, and needs no inverse.
     """
-    subspace = _leading(matrix, rank, moments, start)
-    basis = subspace[:, :rank]
-    along = matrix @ basis
+    subspace, along = _leading(matrix, rank, moments, start)
+    basis, along = subspace[:, :rank], along[:, :rank]
     sizes = np.sqrt(_nonzero(np.linalg.norm(along, axis=0)))
     right = (along / sizes).astype(np.float32)
     left = (basis.T * sizes[:, None]).astype(np.float32)
@@ -215,15 +214,19 @@ def _fit(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None
     return _Fit(right * signs, left * signs[:, None], subspace)
 
 
-def _leading(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None) -> Floats:
+def _leading(
+    matrix: Floats, rank: int, moments: Floats | None, start: Floats | None
+) -> tuple[Floats, Floats]:
     """Right singular vectors of moments^½ · ``matrix`` [K, N] as columns, the ``rank`` leading ones first.
 
-    From ``start``, an earlier subspace, few rounds of subspace iteration do: a refinement changes little.
+    With them ``matrix`` times these. From ``start``, an earlier subspace, few rounds of subspace iteration
+    do: a refinement changes little.
     """
     K, N = matrix.shape
     width = min(K, N, rank + _OVERSAMPLED)
     if start is None and moments is None and min(K, N) <= EXACT_SIDE:
-        return _exact(matrix, width)
+        subspace = _exact(matrix, width)
+        return subspace, matrix @ subspace
     rounds = _WARM_ROUNDS
     if start is None:
         rounds = _ROUNDS
@@ -233,8 +236,9 @@ def _leading(matrix: Floats, rank: int, moments: Floats | None, start: Floats | 
         seen = matrix @ subspace
         subspace = np.linalg.qr(matrix.T @ (seen if moments is None else moments @ seen))[0]
     seen = (matrix @ subspace).astype(np.float64)
-    _, vectors = np.linalg.eigh(seen.T @ (seen if moments is None else moments @ seen))
-    return np.asarray(subspace @ vectors[:, ::-1].astype(np.float32), dtype=np.float32)
+    vectors = np.linalg.eigh(seen.T @ (seen if moments is None else moments @ seen))[1][:, ::-1]
+    turned = np.asarray(subspace @ vectors.astype(np.float32), dtype=np.float32)
+    return turned, np.asarray(seen @ vectors, dtype=np.float32)
 
 
 def _exact(matrix: Floats, width: int) -> Floats:

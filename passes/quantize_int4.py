@@ -39,12 +39,14 @@ from latentc.passes.rounding import Rounding, gptq_weight, scale_estimated_weigh
 from latentc.passes.walk import Drift, walk
 from latentc.passes.weights import (
     ORIGINAL,
+    ORIGINAL_NORM,
     SPLIT_GROUP,
     Array,
     Floats,
     Linear,
     finite_floats,
     own_floats,
+    read,
     read_floats,
 )
 
@@ -183,11 +185,14 @@ class QuantizeInt4(Pass):
     ) -> Mapping[str, Array]:
         stored = source.meta.get(ORIGINAL)
         if moments is None:
-            # before the weight is read, so that there is only one of them in memory
-            norm = None if stored is None else _norm(read_floats(stored))
             weight = own_floats(source, name, self.name)
             quantized, error = int4_weight_and_error(weight, self.group)
-            self._record(name, error, _norm(weight) if norm is None else norm, ledger)
+            original_norm = source.meta.get(ORIGINAL_NORM)
+            if original_norm is not None:
+                norm = original_norm()
+            else:
+                norm = _norm(weight if stored is None else read(stored))
+            self._record(name, error, norm, ledger)
             return _arrays_of(quantized)
         weight = np.ascontiguousarray(own_floats(source, name, self.name))
         original = weight if stored is None else read_floats(stored)
@@ -225,7 +230,7 @@ class QuantizeInt4(Pass):
         ledger.record(LayerLoss(name, self.name, error / norm if norm > 0 else 0.0))
 
 
-def _norm(weight: Floats) -> float:
+def _norm(weight: Array) -> float:
     return float(np.linalg.norm(weight))
 
 

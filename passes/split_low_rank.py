@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -35,6 +36,7 @@ from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding
 from latentc.passes.weights import (
     ORIGINAL,
+    ORIGINAL_NORM,
     SPLIT_GROUP,
     SPLIT_RANK,
     Array,
@@ -188,8 +190,9 @@ class SplitLowRank(Pass):
             specs[f"{linear.name}.left"] = (stored, (rank, linear.shape[1]))
             if with_steps:
                 specs[f"{linear.name}.left.step"] = (ir.DataType.FLOAT16, ())
+        norms: dict[str, float] = {}
         joint = JointTensors(
-            lambda: self._compute(sources, rank, moments),
+            lambda: self._compute(sources, rank, moments, norms),
             specs,
             [source for _, source in sources],
             self._work_bytes(_joined_shape(group), moments),
@@ -197,6 +200,8 @@ class SplitLowRank(Pass):
         for linear, (name, source) in zip(group, sources, strict=True):
             rest = joint.tensor(f"{name}.rest")
             rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
+            if ORIGINAL not in source.meta:
+                rest.meta[ORIGINAL_NORM] = partial(norms.__getitem__, name)
             replace_initializer(graph, linear.weight, rest)
         first = group[0]
         right = self._as_float32(graph, first.nodes[0], first.name, "right", joint, "")
@@ -232,9 +237,16 @@ class SplitLowRank(Pass):
         return node.outputs[0]
 
     def _compute(
-        self, sources: Sequence[tuple[str, ir.TensorProtocol]], rank: int, moments: Floats | None
+        self,
+        sources: Sequence[tuple[str, ir.TensorProtocol]],
+        rank: int,
+        moments: Floats | None,
+        norms: dict[str, float],
     ) -> Mapping[str, Array]:
-        """The branch of all weights side by side: ``right``, and of each weight its ``rest`` and ``left``."""
+        """The branch of all weights side by side: ``right``, and of each weight its ``rest`` and ``left``.
+
+        The weights are gone afterwards, but for their ``norms`` by name.
+        """
         widths = [shape_of(source)[1] for _, source in sources]
         starts = [sum(widths[:index]) for index in range(len(widths))]
         columns = [slice(start, start + width) for start, width in zip(starts, widths, strict=True)]
@@ -244,6 +256,8 @@ class SplitLowRank(Pass):
             whole = np.empty((shape_of(sources[0][1])[0], sum(widths)), np.float32, order="F")
             for (name, source), place in zip(sources, columns, strict=True):
                 whole[:, place] = own_floats(source, name, self.name)
+        for (name, _), place in zip(sources, columns, strict=True):
+            norms[name] = float(np.linalg.norm(whole[:, place]))
         if self._is_iterated(moments):
             whole = np.ascontiguousarray(whole)
         branch = low_rank_branch(

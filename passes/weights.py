@@ -38,6 +38,8 @@ SMALLEST_STEP = np.float32(2.0**-24)
 """The smallest positive float16: the step of what is all zeros."""
 ORIGINAL = "latentc.original"
 """Tensor meta of a rewritten weight: the tensor that its loss is measured against. Never written."""
+ORIGINAL_NORM = "latentc.original_norm"
+"""Tensor meta beside ORIGINAL: gives the norm of that tensor once the weight was computed. Never written."""
 PROGRAM = "latentc.program"
 """Tensor meta of what a program yields: the Program. Never written."""
 
