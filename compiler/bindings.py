@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from latentc.compiler.model_folder import ComponentFolder, ModelFolder
     from latentc.compiler.safetensors_file import SafetensorsFile
+    from latentc.compiler.single_file import ConvertedFile
 
 FORMAT = 1
 GRAPH_FILE = "graph.onnx"
@@ -134,7 +135,7 @@ def _refuse_strangers(folder: ComponentFolder, bindings: Bindings) -> None:
 class _Reader:
     """Reads one weight when called."""
 
-    file: SafetensorsFile
+    file: SafetensorsFile | ConvertedFile
     key: str
     name: str
 
@@ -142,7 +143,9 @@ class _Reader:
         return ir.Tensor(self.file.float32(self.key), name=self.name)
 
 
-def _found(folder: ComponentFolder, name: str, binding: Binding) -> tuple[SafetensorsFile, str]:
+def _found(
+    folder: ComponentFolder, name: str, binding: Binding
+) -> tuple[SafetensorsFile | ConvertedFile, str]:
     for key in binding.keys:
         file = folder.file_of(key)
         if file is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from latentc.compiler.budget import Budget
 from latentc.compiler.deliver import install_bundle, install_report, require_place
 from latentc.compiler.known_files import KnownFiles
-from latentc.compiler.model_folder import open_model
+from latentc.compiler.model_place import open_model_of
 from latentc.compiler.plan import Plan, plan_recipe
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.store import Store
@@ -77,7 +77,7 @@ def plan_of(
         budget: of the machine; None takes the default.
     """
     known = KnownFiles(None if store is None else store.known_files)
-    model = open_model(loaded.path_of(loaded.recipe.model.path), known=known)
+    model = open_model_of(loaded, known=known)
     return plan_recipe(loaded, model, targets or loaded.recipe.targets, budget)
 
 

@@ -37,8 +37,9 @@ class FlatClipVision(nn.Module):
         super().__init__()
         self.original: Any = original
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         """Look at pictures."""
+        (pixels,) = tensors
         seen = self.original.vision_model(pixels).pooler_output
         features: torch.Tensor = self.original.visual_projection(seen)
         return features
@@ -94,8 +95,8 @@ def _export_vision(clip: nn.Module, side_pixels: int, path: Path) -> None:
     model = graph_of(
         FlatComponent(
             FlatClipVision(clip).eval().requires_grad_(False),
-            (TensorSpec("pixels", "float32", ("B", "3*", "side*", "side*")),),
-            (TensorSpec("features", "float32", ("B", "F*")),),
+            (TensorSpec("pixels", "float32", ("B", "3*", "side*", "side*"), "pixels"),),
+            (TensorSpec("features", "float32", ("B", "F*"), ""),),
             (torch.zeros(2, 3, side_pixels, side_pixels),),
         ),
         "clip_vision",

@@ -19,7 +19,7 @@ from latentc.compiler.tidy_graph import tidy_graph
 from latentc.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from latentc.recipes.family import TensorSpec
 
@@ -50,7 +50,8 @@ def graph_of(flat: FlatComponent, name: str) -> ir.Model:
                 verbose=False,
                 input_names=[tensor.name for tensor in flat.inputs],
                 output_names=[tensor.name for tensor in flat.outputs],
-                dynamic_shapes=tuple(_dynamic_axes(tensor) for tensor in flat.inputs),
+                # of one argument, *tensors
+                dynamic_shapes=(tuple(_dynamic_axes(tensor) for tensor in flat.inputs),),
                 custom_translation_table={
                     torch.ops.aten.scaled_dot_product_attention.default: _attention,
                     torch.ops.aten.split_with_sizes.default: _split,
@@ -64,7 +65,7 @@ def graph_of(flat: FlatComponent, name: str) -> ir.Model:
     if program is None:
         raise InternalError(name, "the exporter returned nothing")
     model = program.model
-    _weights_to_inputs(model.graph, buffers)
+    _weights_to_inputs(model.graph, buffers, flat.module.state_dict().keys())
     _forget_the_tracer(model, name)
     tidy_graph(model)
     for value, tensor in zip(model.graph.outputs, flat.outputs, strict=True):
@@ -121,13 +122,13 @@ def _split(tensor: ir.Value, split_sizes: Sequence[ir.Value | int], dim: int = 0
     return tuple(parts)
 
 
-def _weights_to_inputs(graph: ir.Graph, buffers: Mapping[str, torch.Tensor]) -> None:
-    """Turn weights into inputs, named without the wrapper, and give buffers their values."""
+def _weights_to_inputs(graph: ir.Graph, buffers: Mapping[str, torch.Tensor], stored: Collection[str]) -> None:
+    """Turn what is ``stored`` into inputs, named without the wrapper; give other buffers their values."""
     for name, value in list(graph.initializers.items()):
         raw = getattr(value.const_value, "raw", None)
         if name in buffers:
             value.const_value = ir.tensor(buffers[name].numpy(), name=name)
-        elif isinstance(raw, torch.nn.Parameter):
+        elif isinstance(raw, torch.nn.Parameter) or (raw is not None and name in stored):
             del graph.initializers[name]
             value.const_value = None
             value.name = name.removeprefix(PREFIX)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentc.compiler.build import plan_of
-from latentc.compiler.model_folder import open_model
+from latentc.compiler.model_place import open_model_of
 from latentc.compiler.recipe_passes import DENOISER
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.stages.transform import PASSES_FILE
@@ -156,7 +156,7 @@ def _folder_of(loaded: LoadedRecipe, component: str) -> str:
     """The folder name of what a recipe calls ``component``."""
     if component != DENOISER:
         return component
-    return str(open_model(loaded.path_of(loaded.recipe.model.path), read_values=False).family.denoiser)
+    return str(open_model_of(loaded, read_values=False).family.denoiser)
 
 
 def _allocate_of(spec: PassSpec) -> Allocate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,19 +18,12 @@ from latentc.compiler.known_files import KnownFiles
 from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
 from latentc.compiler.toolchain import threads
 from latentc.errors import ModelError
-from latentc.recipes.family import Component, Family, family_of_pipeline
+from latentc.recipes.families.catalogue import family_of_pipeline
+from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
+    from latentc.compiler.single_file import ConvertedFile
     from latentc.runtime.manifest import Json
-
-CLASSES: Mapping[str, str] = {
-    "text_encoder": "CLIPTextModel",
-    "text_encoder_2": "T5EncoderModel",
-    "unet": "UNet2DConditionModel",
-    "transformer": "FluxTransformer2DModel",
-    "vae": "AutoencoderKL",
-}
-"""The one class that each component folder may name."""
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Suffixes of files that run code when they are opened."""
@@ -47,22 +40,22 @@ class ComponentFolder:
 
     Args:
         path: the subfolder.
-        class_name: of CLASSES.
+        class_name: the one that the family has for it.
         config: as in config.json, without the keys that only say where it came from.
-        files: every safetensors file, headers checked.
+        files: every safetensors file, headers checked; or the one checkpoint that holds it beside others.
     """
 
     path: Path
     class_name: str
     config: Mapping[str, Json]
-    files: tuple[SafetensorsFile, ...]
+    files: tuple[SafetensorsFile | ConvertedFile, ...]
 
     @property
     def config_json(self) -> str:
         """The config as canonical JSON: equal architectures give equal text."""
         return json.dumps(dict(self.config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    def file_of(self, tensor: str) -> SafetensorsFile | None:
+    def file_of(self, tensor: str) -> SafetensorsFile | ConvertedFile | None:
         """The file that holds ``tensor``, or None."""
         return next((file for file in self.files if tensor in file.tensors), None)
 
@@ -77,7 +70,8 @@ class ModelFolder:
         components: by subfolder name, as in diffusers (``vae`` serves encoder and decoder).
         scheduler_class: diffusers' class name.
         scheduler_config: as in scheduler_config.json.
-        tokenizers: by subfolder name, ``tokenizer`` and ``tokenizer_2``.
+        tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
+        checkpoint: one file that holds components of it, or None.
         scanned: SHA-256 of files of weights that were read when it was opened, by path.
     """
 
@@ -87,6 +81,7 @@ class ModelFolder:
     scheduler_class: str
     scheduler_config: Mapping[str, Json]
     tokenizers: Mapping[str, Path]
+    checkpoint: Path | None = None
     scanned: Mapping[Path, str] = field(default_factory=dict)
 
     def folder_of(self, component: Component) -> ComponentFolder:
@@ -106,7 +101,10 @@ class ModelFolder:
 
     @cached_property
     def file_digests(self) -> Mapping[str, str]:
-        """SHA-256 of every file that is read, by its path in the folder with ``/``."""
+        """SHA-256 of every file that is read, by its path in the folder with ``/``.
+
+        A checkpoint counts for each component that is taken from it, as if it lay in that one's subfolder.
+        """
         paths = [self.root / "model_index.json", self.root / "scheduler" / "scheduler_config.json"]
         for component in self.components.values():
             paths += [component.path / "config.json", *(file.path for file in component.files)]
@@ -114,17 +112,35 @@ class ModelFolder:
             paths += sorted(
                 path for path in tokenizer.iterdir() if path.suffix in (".json", ".txt", ".model")
             )
-        return {
-            path.relative_to(self.root).as_posix(): self.scanned.get(path) or sha256_of(path)
-            for path in paths
-        }
+        own = [path for path in paths if path != self.checkpoint]
+        digests = {path.relative_to(self.root).as_posix(): self._sha256_of(path) for path in own}
+        if self.checkpoint is not None:
+            digest = self._sha256_of(self.checkpoint)
+            digests |= {f"{name}/checkpoint": digest for name in self.from_checkpoint}
+        return digests
+
+    def _sha256_of(self, path: Path) -> str:
+        return self.scanned.get(path) or sha256_of(path)
+
+    @property
+    def from_checkpoint(self) -> tuple[str, ...]:
+        """Subfolder names of the components whose weights the checkpoint holds."""
+        return tuple(
+            name
+            for name, component in self.components.items()
+            if self.checkpoint is not None and component.files[0].path == self.checkpoint
+        )
 
 
-def open_model(root: Path, *, read_values: bool = True, known: KnownFiles | None = None) -> ModelFolder:
+def open_model(
+    root: Path, checkpoint: Path | None = None, *, read_values: bool = True, known: KnownFiles | None = None
+) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
     Args:
         root: the folder that holds ``model_index.json``.
+        checkpoint: one file with the weights of some components, in the layout that its authors published;
+            ``root`` has the rest.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
         known: files that were read before, and need not be read again.
@@ -138,10 +154,21 @@ def open_model(root: Path, *, read_values: bool = True, known: KnownFiles | None
     index_path = root / "model_index.json"
     index = read_json(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
+    held = None if checkpoint is None else read_safetensors(checkpoint)
     components: dict[str, ComponentFolder] = {}
-    for name in dict.fromkeys(spec.folder for spec in family.components):
-        components[name] = _component(root, name, index_path, index.get(name))
-    scanned = _scanned(components.values(), known or KnownFiles()) if read_values else {}
+    for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
+        components[name] = _component(root, name, wanted, index_path, index.get(name), held)
+    if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
+        from latentc.compiler.single_file import likeness
+
+        raise ModelError(
+            str(checkpoint),
+            f"holds no component of a {family.pipeline_class}; it looks like {likeness(held)}",
+            "name the base that belongs to this checkpoint: model.base in the recipe",
+        )
+    stored = [file for one in components.values() for file in one.files if isinstance(file, SafetensorsFile)]
+    files = stored if held is None else [held, *stored]
+    scanned = _scanned(files, known or KnownFiles()) if read_values else {}
     scheduler_path = root / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
@@ -151,20 +178,26 @@ def open_model(root: Path, *, read_values: bool = True, known: KnownFiles | None
         _class_name(scheduler_path, scheduler.get("_class_name")),
         scheduler,
         _tokenizers(root, family),
+        checkpoint,
         scanned,
     )
 
 
-def _scanned(components: Iterable[ComponentFolder], known: KnownFiles) -> dict[Path, str]:
+def _scanned(files: Sequence[SafetensorsFile], known: KnownFiles) -> dict[Path, str]:
     """SHA-256 of every file of weights, by its path; several are read at a time."""
-    files = [file for component in components for file in component.files]
     with ThreadPoolExecutor(threads()) as pool:
         digests = pool.map(lambda file: known.sha256(file.path, file.sha256_of_finite), files)
         return dict(zip((file.path for file in files), digests, strict=True))
 
 
-def _component(root: Path, name: str, index_path: Path, entry: Json) -> ComponentFolder:
-    wanted = CLASSES[name]
+def _component(
+    root: Path,
+    name: str,
+    wanted: str,
+    index_path: Path,
+    entry: Json,
+    checkpoint: SafetensorsFile | None,
+) -> ComponentFolder:
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
         raise ModelError(
@@ -184,8 +217,15 @@ def _component(root: Path, name: str, index_path: Path, entry: Json) -> Componen
                 "asks for code from the model",
                 "remove the key, or use another model",
             )
+    config = {key: value for key, value in config.items() if key not in _UNIMPORTANT}
+    if checkpoint is not None:
+        from latentc.compiler.single_file import converted
+
+        found = converted(checkpoint, wanted, config)
+        if found is not None:
+            return ComponentFolder(folder, wanted, config, (found,))
     files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
-    return ComponentFolder(folder, wanted, {k: v for k, v in config.items() if k not in _UNIMPORTANT}, files)
+    return ComponentFolder(folder, wanted, config, files)
 
 
 def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
@@ -230,9 +270,7 @@ def _weight_files(root: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _tokenizers(root: Path, family: Family) -> dict[str, Path]:
-    wanted = ["tokenizer"]
-    if any(spec.component is Component.TEXT_ENCODER_2 for spec in family.components):
-        wanted.append("tokenizer_2")
+    wanted = [spec.tokenizer for spec in family.text_encoders]
     for name in wanted:
         path = root / name / "tokenizer.json"
         if not path.is_file():

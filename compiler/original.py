@@ -1,7 +1,9 @@
-"""Original: the diffusers pipeline itself, with fp16 weights, computed in float32 on the CPU.
+"""Original: the diffusers pipeline itself, with fp16 weights, computed in float32.
 
 The weights are rounded to float16 (as the pipeline runs elsewhere) and widened again, since a CPU computes
 float16 slowly and differently from a GPU; so the reference is the fp16 pipeline without its rounding noise.
+Its modules run on CUDA where there is some (latentc.compiler.toolchain.accelerator), in float32 as well; what
+they take and give, and the scheduler, is on the CPU.
 """
 
 from __future__ import annotations
@@ -15,18 +17,14 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from latentc.compiler.flat import (
-    FlatFluxTransformer,
-    FlatTextEncoder,
-    FlatUnet,
-    FlatVaeDecoder,
-    FlatVaeEncoder,
-)
+from latentc.compiler.checkpoint_modules import modules_from_checkpoint
+from latentc.compiler.flat import FlatModule
 from latentc.compiler.quiet import quiet_loading
 from latentc.compiler.sampling_options import SCHEDULER_CLASSES
-from latentc.compiler.toolchain import threads
-from latentc.errors import ModelError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
+from latentc.compiler.toolchain import accelerator, threads
+from latentc.errors import ModelError, ToolMissing
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from latentc.compiler.sampling_options import LoraFile, SamplingOptions
 
 Tensors: TypeAlias = "dict[str, torch.Tensor]"
-
-T5_TOKENS = 512
-"""FluxPipeline's own limit of T, for tokenizers that name a longer one."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +66,12 @@ class Original:
         self.family = family
         self.options = options
         torch.set_num_threads(threads())
-        self._pipeline = _load(family, options)
+        self._device = _device()
+        self._pipeline = _load(family, options).to(self._device)
         pipeline = self._pipeline
-        self.modules: dict[Component, torch.nn.Module] = {
-            Component.VAE_ENCODER: FlatVaeEncoder(pipeline.vae),
-            Component.VAE_DECODER: FlatVaeDecoder(pipeline.vae),
+        self.modules = {
+            spec.component: FlatModule(getattr(pipeline, spec.folder), spec) for spec in family.components
         }
-        if family is FLUX:
-            self.modules[Component.TEXT_ENCODER] = FlatTextEncoder(pipeline.text_encoder, "pooler_output")
-            self.modules[Component.TEXT_ENCODER_2] = FlatTextEncoder(
-                pipeline.text_encoder_2, "last_hidden_state"
-            )
-            self.modules[Component.TRANSFORMER] = FlatFluxTransformer(pipeline.transformer)
-        else:
-            self.modules[Component.TEXT_ENCODER] = FlatTextEncoder(pipeline.text_encoder, "last_hidden_state")
-            self.modules[Component.UNET] = FlatUnet(pipeline.unet)
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -97,7 +83,7 @@ class Original:
     @property
     def is_guided(self) -> bool:
         """Whether each step runs a negative half too, as StableDiffusionPipeline decides it."""
-        return self.family is STABLE_DIFFUSION and self.options.guidance > 1.0
+        return self.family.doubles_batch and self.options.guidance > 1.0
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -108,19 +94,18 @@ class Original:
 
     def token_ids(self, prompts: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
         """Token ids [P, T] by tokenizer folder, padded and cut as the pipeline does."""
-        ids = {"tokenizer": _token_ids(self._pipeline.tokenizer, prompts, None)}
-        if self.family is FLUX:
-            ids["tokenizer_2"] = _token_ids(self._pipeline.tokenizer_2, prompts, T5_TOKENS)
-        return ids
+        return {
+            spec.tokenizer: _token_ids(getattr(self._pipeline, spec.tokenizer), prompts, spec.longest_text)
+            for spec in self.family.text_encoders
+        }
 
     @torch.no_grad()
     def embed(self, token_ids: Mapping[str, npt.NDArray[np.int64]]) -> Tensors:
-        """``text_states`` [P, T, D], for FLUX also ``pooled_states`` [P, D]."""
-        first = self.modules[Component.TEXT_ENCODER](torch.from_numpy(token_ids["tokenizer"]))
-        if self.family is STABLE_DIFFUSION:
-            return {"text_states": first}
-        second = self.modules[Component.TEXT_ENCODER_2](torch.from_numpy(token_ids["tokenizer_2"]))
-        return {"text_states": second, "pooled_states": first}
+        """What the text encoders give, by its names in the family: ``text_states`` [P, T, D] and more."""
+        return {
+            spec.outputs[0].name: self.run(spec.component, torch.from_numpy(token_ids[spec.tokenizer]))
+            for spec in self.family.text_encoders
+        }
 
     @property
     def init_noise_sigma(self) -> float:
@@ -174,14 +159,20 @@ class Original:
                 return self._denoise_flux(noise, embeddings, observe)
             return self._denoise_stable_diffusion(noise, embeddings, negative, step_noise, observe)
 
+    def run(self, component: Component, *inputs: torch.Tensor) -> torch.Tensor:
+        """The first output of ``component`` for ``inputs`` in its family's order, all on the CPU."""
+        module = self.modules[component]
+        given = [tensor.to(self._device) for tensor in inputs]
+        output: torch.Tensor
+        if torch.is_grad_enabled():
+            output = checkpoint(module, *given, use_reentrant=False)
+        else:
+            output = module(*given)
+        return output.cpu()
+
     def _predict(self, inputs: Tensors) -> torch.Tensor:
-        module = self.modules[self.family.denoiser]
-        if not torch.is_grad_enabled():
-            plain: torch.Tensor = module(**inputs)
-            return plain
-        run: Any = checkpoint  # its stubs take no keywords of the module's own
-        checkpointed: torch.Tensor = run(module, use_reentrant=False, **inputs)
-        return checkpointed
+        names = [spec.name for spec in self.modules[self.family.denoiser].inputs]
+        return self.run(self.family.denoiser, *(inputs[name] for name in names))
 
     def _denoise_stable_diffusion(
         self,
@@ -267,10 +258,25 @@ class Original:
     @torch.no_grad()
     def pictures(self, latents: torch.Tensor) -> npt.NDArray[np.uint8]:
         """[B, H, W, 3] of latents [B, C, h, w] as the scheduler gives them."""
-        image = self.modules[Component.VAE_DECODER](self.decoder_input(latents))
+        image = self.run(Component.VAE_DECODER, self.decoder_input(latents))
         unit = self._pipeline.image_processor.postprocess(image, output_type="np")
         pictures: npt.NDArray[np.uint8] = (unit * 255).round().astype(np.uint8)
         return pictures
+
+
+def _device() -> torch.device:
+    """Where the modules run; on CUDA in whole float32, and not in TF32, which keeps ten bits of it."""
+    if not accelerator():
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ToolMissing(
+            "torch",
+            f"cannot use the {accelerator()} of this machine",
+            "install the torch that fits its driver, or set CUDA_VISIBLE_DEVICES= to stay on the CPU",
+        )
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
 
 
 def _step(
@@ -294,7 +300,9 @@ def _step(
 def _load(family: Family, options: SamplingOptions) -> Any:  # noqa: ANN401 # diffusers is untyped
     import diffusers
 
-    extras = {} if family is FLUX else {"safety_checker": None, "feature_extractor": None}
+    extras: dict[str, Any] = dict.fromkeys(family.unloaded)
+    if options.checkpoint is not None:
+        extras |= modules_from_checkpoint(options.model_root, options.checkpoint)
     with quiet_loading():
         try:
             pipeline = getattr(diffusers, family.pipeline_class).from_pretrained(
@@ -339,13 +347,14 @@ def _fuse(pipeline: Any, loras: Sequence[LoraFile]) -> None:  # noqa: ANN401 # d
 def _token_ids(
     tokenizer: Any,  # noqa: ANN401 # transformers is untyped
     prompts: Sequence[str],
-    limit: int | None,
+    limit: int,
 ) -> npt.NDArray[np.int64]:
+    """Ids padded to the tokenizer's own length, or ``limit`` where that is smaller and not 0."""
     length = tokenizer.model_max_length
     encoded = tokenizer(
         list(prompts),
         padding="max_length",
-        max_length=length if limit is None else min(length, limit),
+        max_length=min(length, limit or length),
         truncation=True,
         return_tensors="np",
     )

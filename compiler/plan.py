@@ -145,6 +145,7 @@ def plan_recipe(
                     tuple(str(one) for one in passes[component]),
                     model.root,
                     model.digest_of(component),
+                    model.checkpoint,
                     budget or Budget(),
                 ),
                 {
@@ -216,6 +217,7 @@ def _sampling(loaded: LoadedRecipe, model: ModelFolder) -> SamplingOptions:
         chosen.guidance,
         chosen.height,
         chosen.width,
+        checkpoint=model.checkpoint,
     )
 
 
@@ -310,4 +312,5 @@ def _pack(target: Target, loaded: LoadedRecipe, model: ModelFolder) -> Pack:
         tuple(str(spec.component) for spec in model.family.components),
         model.root,
         model.digest,
+        checkpoint=model.checkpoint,
     )

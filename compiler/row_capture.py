@@ -166,7 +166,7 @@ class RowCapture:
             if not wanted:  # a batch without prompts of this kind: others fill its share
                 wanted = list(range(len(entries)))
             picked = random.choice(wanted, quota), random.integers(0, entries.shape[1], quota)
-            rows = np.ascontiguousarray(entries[picked[0], picked[1]].numpy(), np.float32)
+            rows = np.ascontiguousarray(entries[picked[0], picked[1]].cpu().numpy(), np.float32)
             self._prepare(name, kind)
             with rows_file(self._out, name, kind).open("r+b") as file:
                 file.seek(len(self._header(name, kind)) + call * quota * rows.shape[1] * _FLOAT_BYTES)

@@ -283,7 +283,7 @@ def records_of(original: Original, drawn: Outcome, component: Component, count: 
             folder = "tokenizer" if component is Component.TEXT_ENCODER else "tokenizer_2"
             given = torch.from_numpy(drawn.token_ids[folder][prompt : prompt + 1])
         with torch.no_grad():
-            result = original.modules[component](given)
+            result = original.run(component, given)
         records.append(
             Record({spec.inputs[0].name: given.numpy()}, {spec.outputs[0].name: result.contiguous().numpy()})
         )

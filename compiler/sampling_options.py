@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentc.compiler.toolchain import threads, versions
+from latentc.compiler.toolchain import accelerator, threads, versions
 
 if TYPE_CHECKING:
     from latentc.runtime.manifest import Json
@@ -53,6 +53,7 @@ class SamplingOptions:
         height: pixels.
         width: pixels.
         negative_prompt: what guidance steers away from.
+        checkpoint: one file with weights, as open_model takes it; its content is in ``model_digest``.
     """
 
     model_root: Path
@@ -64,6 +65,7 @@ class SamplingOptions:
     height: int
     width: int
     negative_prompt: str = ""
+    checkpoint: Path | None = None
 
     def identity(self) -> dict[str, Json]:
         """All of it as plain JSON, files by their digests."""
@@ -93,7 +95,7 @@ def drawing_identity(
     Raises:
         ToolMissing: a package that draws is not installed.
     """
-    return {
+    on_cpu: dict[str, Json] = {
         "family": family,
         "sampling": sampling.identity(),
         "prompts": list(prompts),
@@ -101,6 +103,8 @@ def drawing_identity(
         "toolchain": dict(drawing_tools(sampling)),
         "threads": threads(),
     }
+    gpu = accelerator()
+    return on_cpu | {"accelerator": gpu} if gpu else on_cpu
 
 
 def drawing_tools(sampling: SamplingOptions) -> dict[str, str]:

@@ -13,8 +13,9 @@ from latentc.runtime.manifest import Json, TokenizerEntry
 if TYPE_CHECKING:
     from latentc.compiler.model_folder import ModelFolder
 
-# FluxPipeline's max_sequence_length for T5, whose tokenizer may have no length of its own
-_LONGEST_T5 = 512
+_LONGEST = 512
+"""Tokens, where neither the family nor the encoder names a limit."""
+
 _AGAIN = "copy or download the tokenizer again"
 
 
@@ -25,11 +26,11 @@ def tokenizer_entries(model: ModelFolder) -> dict[str, TokenizerEntry]:
         ModelError: a length or a pad token cannot be found.
     """
     entries: dict[str, TokenizerEntry] = {}
-    for name, folder in model.tokenizers.items():
+    for spec in model.family.text_encoders:
+        name, folder = spec.tokenizer, model.tokenizers[spec.tokenizer]
         config = _json_of(folder / "tokenizer_config.json")
-        encoder = model.components[name.replace("tokenizer", "text_encoder")]
-        positions = encoder.config.get("max_position_embeddings")
-        longest = positions if isinstance(positions, int) else _LONGEST_T5
+        positions = model.components[spec.folder].config.get("max_position_embeddings")
+        longest = spec.longest_text or (positions if isinstance(positions, int) else _LONGEST)
         entries[name] = TokenizerEntry(
             file=f"{name}/tokenizer.json",
             max_length=_max_length(folder, config, longest),

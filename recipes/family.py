@@ -1,4 +1,4 @@
-"""Families: what a pipeline is made of, as data. One constant a family; FAMILIES is the catalogue.
+"""Family: what a kind of pipeline is made of, as data. Each family is one file in recipes/families/.
 
 Axis letters are those of the whole project: B batch, C latent channels, H W pixels, h w latent
 pixels, T text tokens, S image tokens (packed latents), D width.
@@ -6,10 +6,23 @@ pixels, T text tokens, S image tokens (packed latents), D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from latentc.errors import ModelError, nearest
 from latentc.recipes.choice import Choice
+from latentc.recipes.config import Config, number
+
+Size: TypeAlias = "int | str | Callable[[Config], int]"
+"""A whole number: as it is, at a key of the component's config, or computed from the config."""
+
+
+def size_of(size: Size, config: Config) -> int:
+    """The number that ``size`` means; raises ModelError when the config does not have it."""
+    if isinstance(size, int):
+        return size
+    return number(config, size) if isinstance(size, str) else size(config)
 
 
 class Component(Choice):
@@ -17,43 +30,140 @@ class Component(Choice):
 
     TEXT_ENCODER = "text_encoder"
     TEXT_ENCODER_2 = "text_encoder_2"
+    TEXT_ENCODER_3 = "text_encoder_3"
+    CONTROLNET = "controlnet"
     UNET = "unet"
     TRANSFORMER = "transformer"
     VAE_ENCODER = "vae_encoder"
     VAE_DECODER = "vae_decoder"
 
 
+class Library(Choice):
+    """Where a component's class comes from."""
+
+    DIFFUSERS = "diffusers"
+    TRANSFORMERS = "transformers"
+
+
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a component: name, numpy dtype name, and one axis a dimension.
+    """An input or output of a component.
 
-    An axis that is a string is dynamic; a string ending in ``*`` is taken from the model's config
-    (for example ``C*``), so it is fixed for one checkpoint.
+    Args:
+        name: in the graph, and for whoever runs it.
+        dtype: numpy's name.
+        axes: one a dimension. A dynamic one is a letter; one that ends in ``*`` is fixed for a checkpoint,
+            with a size from the component's config (ComponentSpec.sizes).
+        place: of an input: which argument of the module it is, and with dots where in it
+            (``added_cond_kwargs.time_ids``). Of an output: where it lies in what the module returns, with
+            dots between attributes and numbers (``hidden_states.-2``).
+        needs: a key of the config; where it is null or false there is no such tensor.
     """
 
     name: str
     dtype: str
     axes: tuple[str, ...]
+    place: str
+    needs: str = ""
+
+    def exists(self, config: Config) -> bool:
+        """Whether a component with ``config`` has this tensor."""
+        return not self.needs or config.get(self.needs) not in (None, False)
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """Linears that stay as they are unless a recipe says which to skip.
+
+    Args:
+        pattern: glob of the weights' names.
+        why: in words, for the report.
+    """
+
+    pattern: str
+    why: str
 
 
 @dataclass(frozen=True)
 class ComponentSpec:
-    """One component: where its weights lie in a diffusers folder and what it takes and gives."""
+    """One component: where its weights lie in a diffusers folder, how it is called, what it takes and gives.
+
+    Args:
+        component: which part.
+        folder: of the diffusers pipeline.
+        class_name: of the module, in ``library``.
+        library: that has the class.
+        inputs: in order; some checkpoints lack some (``inputs_of``).
+        outputs: in order.
+        sizes: of axes that end in ``*`` and of ``step``: how much h and w (or H and W) are multiples of.
+        method: of the module, when it is not called itself.
+        fixed: arguments that are always given, by place.
+        more_inputs: those whose number depends on the config.
+        more_outputs: likewise.
+        absent: keys of the config that have to be null: with them the module asks for inputs that the family
+            does not have.
+        tokenizer: folder of the tokenizer whose padded length is T.
+        longest_text: the most tokens that its pipeline gives it, where the tokenizer itself names no limit.
+        shared: groups of linears that read the same input, each by the ends of their names: those with the
+            same beginning share it. A name that begins with ``*`` is a glob, and all that match share one.
+        left_alone: linears that are not quantized by default.
+    """
 
     component: Component
     folder: str
+    class_name: str
+    library: Library
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    sizes: tuple[tuple[str, Size], ...] = ()
+    method: str = ""
+    fixed: tuple[tuple[str, bool | int], ...] = ()
+    more_inputs: Callable[[Config], tuple[TensorSpec, ...]] | None = None
+    more_outputs: Callable[[Config], tuple[TensorSpec, ...]] | None = None
+    absent: tuple[str, ...] = ()
+    tokenizer: str = ""
+    longest_text: int = 0
+    shared: tuple[tuple[str, ...], ...] = ()
+    left_alone: tuple[LeftAlone, ...] = ()
+
+    def inputs_of(self, config: Config) -> tuple[TensorSpec, ...]:
+        """The inputs of a checkpoint with ``config``."""
+        more = self.more_inputs(config) if self.more_inputs is not None else ()
+        return (*(tensor for tensor in self.inputs if tensor.exists(config)), *more)
+
+    def outputs_of(self, config: Config) -> tuple[TensorSpec, ...]:
+        """The outputs of a checkpoint with ``config``."""
+        more = self.more_outputs(config) if self.more_outputs is not None else ()
+        return (*(tensor for tensor in self.outputs if tensor.exists(config)), *more)
+
+    def tensor(self, name: str) -> TensorSpec | None:
+        """The input or output called ``name``, if any checkpoint of the family has one."""
+        return next((tensor for tensor in (*self.inputs, *self.outputs) if tensor.name == name), None)
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of pipeline: its diffusers class, its components and which of them denoises."""
+    """A kind of pipeline.
+
+    Args:
+        name: as in manifests and reports.
+        pipeline_class: diffusers' class.
+        denoiser: which component is called in every step.
+        components: every one that becomes a graph.
+        doubles_batch: with guidance the denoiser sees the negative prompt in the same batch.
+        patch: latent pixels along each side of an image token, where the denoiser takes tokens (axis S).
+        also: other pipeline classes of diffusers with the same components.
+        unloaded: parts of the pipeline that the original is loaded without.
+    """
 
     name: str
     pipeline_class: str
     denoiser: Component
     components: tuple[ComponentSpec, ...]
+    doubles_batch: bool = False
+    patch: int = 1
+    also: tuple[str, ...] = ()
+    unloaded: tuple[str, ...] = ()
 
     def spec(self, component: Component) -> ComponentSpec:
         """The spec of ``component``; raises ModelError when this family has none."""
@@ -63,102 +173,7 @@ class Family:
         offered = [str(spec.component) for spec in self.components]
         raise ModelError(self.name, f"has no component '{component}'", nearest(str(component), offered))
 
-
-_VAE = (
-    ComponentSpec(
-        Component.VAE_ENCODER,
-        "vae",
-        (TensorSpec("image", "float32", ("B", "C_image*", "H", "W")),),
-        (TensorSpec("latent", "float32", ("B", "C*", "h", "w")),),  # the mean of the distribution
-    ),
-    ComponentSpec(
-        Component.VAE_DECODER,
-        "vae",
-        (TensorSpec("latent", "float32", ("B", "C*", "h", "w")),),
-        (TensorSpec("image", "float32", ("B", "C_image*", "H", "W")),),
-    ),
-)
-
-STABLE_DIFFUSION = Family(
-    "stable-diffusion",
-    "StableDiffusionPipeline",
-    Component.UNET,
-    (
-        ComponentSpec(
-            Component.TEXT_ENCODER,
-            "text_encoder",
-            (TensorSpec("token_ids", "int64", ("B", "T")),),
-            (TensorSpec("text_states", "float32", ("B", "T", "D*")),),  # last_hidden_state
-        ),
-        ComponentSpec(
-            Component.UNET,
-            "unet",
-            (
-                TensorSpec("latent", "float32", ("B", "C*", "h", "w")),
-                TensorSpec("timestep", "float32", ("B",)),  # 0…1000, as diffusers' UNet takes it
-                TensorSpec("text_states", "float32", ("B", "T", "D*")),
-            ),
-            (TensorSpec("prediction", "float32", ("B", "C*", "h", "w")),),
-        ),
-        *_VAE,
-    ),
-)
-
-FLUX = Family(
-    "flux",
-    "FluxPipeline",
-    Component.TRANSFORMER,
-    (
-        ComponentSpec(
-            Component.TEXT_ENCODER,
-            "text_encoder",
-            (TensorSpec("token_ids", "int64", ("B", "T")),),
-            (TensorSpec("pooled_states", "float32", ("B", "D*")),),  # CLIP's pooler_output
-        ),
-        ComponentSpec(
-            Component.TEXT_ENCODER_2,
-            "text_encoder_2",
-            (TensorSpec("token_ids", "int64", ("B", "T")),),
-            (TensorSpec("text_states", "float32", ("B", "T", "D*")),),  # T5's last_hidden_state
-        ),
-        ComponentSpec(
-            Component.TRANSFORMER,
-            "transformer",
-            (
-                TensorSpec("latent", "float32", ("B", "S", "C_packed*")),  # 2×2 latent pixels a token
-                TensorSpec("timestep", "float32", ("B",)),  # 0…1: diffusers' t / 1000
-                TensorSpec("text_states", "float32", ("B", "T", "D*")),
-                TensorSpec("pooled_states", "float32", ("B", "D_pooled*")),
-                TensorSpec("image_ids", "float32", ("S", "3*")),
-                TensorSpec("text_ids", "float32", ("T", "3*")),
-                # a checkpoint with guidance_embeds takes one more input: ("guidance", "float32", ("B",))
-            ),
-            (TensorSpec("prediction", "float32", ("B", "S", "C_packed*")),),
-        ),
-        *_VAE,
-    ),
-)
-
-FAMILIES: tuple[Family, ...] = (STABLE_DIFFUSION, FLUX)
-
-
-def family_of_pipeline(class_name: str) -> Family:
-    """The family whose diffusers pipeline is ``class_name``; raises ModelError for any other."""
-    for family in FAMILIES:
-        if family.pipeline_class == class_name:
-            return family
-    raise ModelError(
-        "model_index.json",
-        f"pipeline class '{class_name}' is of no family that latentc knows",
-        nearest(class_name, [family.pipeline_class for family in FAMILIES]),
-    )
-
-
-def family_named(name: str) -> Family:
-    """The family called ``name``; raises ModelError naming the nearest one."""
-    for family in FAMILIES:
-        if family.name == name:
-            return family
-    raise ModelError(
-        "family", f"there is no family '{name}'", nearest(name, [family.name for family in FAMILIES])
-    )
+    @property
+    def text_encoders(self) -> tuple[ComponentSpec, ...]:
+        """Those components that read token ids."""
+        return tuple(spec for spec in self.components if spec.tensor("token_ids") is not None)

@@ -41,7 +41,10 @@ class Model(_Value):
     """The pipeline to compile."""
 
     path: str
-    """A folder in diffusers' layout, relative to the recipe; ``demo:NAME`` for a shipped one."""
+    """A folder in diffusers' layout or one checkpoint (.safetensors), relative to the recipe; ``demo:NAME``
+    for a shipped one, ``hub:ORG/NAME`` or ``hub:ORG/NAME@REVISION`` for one of the hub."""
+    base: str | None = None
+    """Beside one checkpoint: the folder with configs, tokenizers, scheduler and what the checkpoint lacks."""
     loras: tuple[Lora, ...] = Field(default=(), strict=False)
     """Adapters fused into the weights, in this order."""
 

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from latentc.errors import BundleError
+from latentc.recipes.families.catalogue import family_named
 from latentc.recipes.family import Component
-from latentc.runtime.flux import PATCH
 from latentc.runtime.manifest import Manifest, TensorEntry
-
-# Whose padded length is the T of a component; the first that the bundle has.
-_TOKENIZERS: Mapping[Component, tuple[str, ...]] = {
-    Component.TEXT_ENCODER: ("tokenizer",),
-    Component.TEXT_ENCODER_2: ("tokenizer_2",),
-    Component.UNET: ("tokenizer",),
-    Component.TRANSFORMER: ("tokenizer_2", "tokenizer"),
-}
 
 
 def input_shapes(
@@ -42,12 +34,11 @@ def _axis_sizes(
     manifest: Manifest, component: Component, batch: int, height: int, width: int
 ) -> dict[str, int]:
     h, w = height // manifest.latent.downscale, width // manifest.latent.downscale
-    sizes = {"B": batch, "H": height, "W": width, "h": h, "w": w, "S": (h // PATCH) * (w // PATCH)}
-    for name in _TOKENIZERS.get(component, ()):
-        if name in manifest.tokenizers:
-            sizes["T"] = manifest.tokenizers[name].max_length
-            break
-    return sizes
+    family = family_named(manifest.family)
+    sizes = {"B": batch, "H": height, "W": width, "h": h, "w": w}
+    sizes["S"] = (h // family.patch) * (w // family.patch)
+    tokenizer = manifest.tokenizers.get(family.spec(component).tokenizer)
+    return sizes if tokenizer is None else {**sizes, "T": tokenizer.max_length}
 
 
 def _shape(component: Component, tensor: TensorEntry, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from latentc.errors import BundleError, nearest
-from latentc.recipes.family import FAMILIES, Component, Family
+from latentc.recipes.families.catalogue import FAMILIES
+from latentc.recipes.family import Component, Family
 from latentc.recipes.target import TARGETS, Target
 from latentc.runtime.manifest import FileEntry, Manifest, manifest_from_json, manifest_to_json
 from latentc.runtime.whole_file import whole_file

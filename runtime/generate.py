@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentc.errors import InternalError, UsageError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.runtime.bundle import Bundle, open_bundle
 from latentc.runtime.flux import Flux
 from latentc.runtime.noise import initial_latent, step_noise

@@ -103,7 +103,7 @@ class Manifest:
     Args:
         name: the recipe's name.
         target: a name from latentc.recipes.target.TARGETS.
-        family: a name from latentc.recipes.family.FAMILIES.
+        family: a name from latentc.recipes.families.catalogue.FAMILIES.
         runtime: the value of a latentc.recipes.target.Runtime.
         components: by folder name, as latentc.recipes.family.Component.
         tokenizers: by folder name, ``tokenizer`` and ``tokenizer_2``.

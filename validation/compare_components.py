@@ -114,7 +114,6 @@ def lowest(values: list[float]) -> float:
 def samples_of(component: Component, golden: GoldenTensors, family: Family) -> list[Mapping[str, Array]]:
     """The golden inputs one sample at a time, B = 1, as a device runs them."""
     axes = {tensor.name: tensor.axes for tensor in family.spec(component).inputs}
-    # an input that only some checkpoints have (FLUX's guidance) is not in the spec: it is one a sample
     stacked = {name: array for name, array in golden.inputs.items() if axes.get(name, ("B",))[0] == "B"}
     fixed = {name: array for name, array in golden.inputs.items() if name not in stacked}
     rows = {len(array) for array in [*stacked.values(), *golden.outputs.values()]}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latentc.recipes.family import FAMILIES
+from latentc.recipes.families.catalogue import FAMILIES
 from latentc.validation.finding import Finding, with_unit
 from latentc.validation.metric import METRICS, Direction, Metric
 from latentc.validation.report import Report

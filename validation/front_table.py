@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from latentc.recipes.family import FAMILIES
+from latentc.recipes.families.catalogue import FAMILIES
 from latentc.validation.report import FrontRow, Report
 
 _LINES = 8

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from latentc.errors import RecipeError, nearest
-from latentc.recipes.family import FAMILIES, Family
+from latentc.recipes.families.catalogue import FAMILIES
+from latentc.recipes.family import Family
 from latentc.validation.metric import Level, Metric, metrics_of
 
 MetricName: TypeAlias = "tuple[str, str]"

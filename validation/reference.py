@@ -4,7 +4,7 @@ The compiler's reference stage writes this folder once for a recipe; validation 
 without torch. Nothing here is ever drawn from a random generator again: noise is stored, not seeded.
 
 ``reference.json``
-    ``{"format": 1, "family": name in latentc.recipes.family.FAMILIES, "prompts": [P texts],
+    ``{"format": 1, "family": name in latentc.recipes.families.catalogue.FAMILIES, "prompts": [P texts],
     "seeds": [P numbers, for the record], "negative_prompt": text, "steps": number, "guidance": number,
     "height": pixels, "width": pixels, "trajectory_prompts": Q <= P, "toolchain": {package: version}}``
 ``initial_latents.npz``
@@ -51,7 +51,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latentc.errors import BundleError, UsageError
-from latentc.recipes.family import FAMILIES, Component
+from latentc.recipes.families.catalogue import FAMILIES
+from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
 from latentc.runtime.picture import load_picture
 from latentc.validation.typed_json import as_count, as_list, as_number, as_object, as_text, json_object

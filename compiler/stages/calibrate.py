@@ -68,7 +68,7 @@ class Calibrate(ResumableStage):
 
         from latentc.compiler.original import Original
         from latentc.compiler.sampling_loop import Drawing, Outcome, batches_of, records_of, spread
-        from latentc.recipes.family import family_named
+        from latentc.recipes.families.catalogue import family_named
 
         family = family_named(self.family)
         finished = FinishedUnits(

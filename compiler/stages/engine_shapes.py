@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from latentc.errors import InternalError
-from latentc.recipes.family import FLUX, Component, Family
+from latentc.recipes.family import Component, Family
 from latentc.runtime.manifest import TensorEntry
 
 AxisSizes: TypeAlias = "tuple[tuple[str, int], ...]"
 """A number for every dynamic axis of a component, by the axis letters of latentc.recipes.family."""
-
-# FLUX packs 2×2 latent pixels into a token
-_FLUX_PATCH = 2
 
 
 def engine_sizes(
@@ -34,23 +31,22 @@ def engine_sizes(
         height: pixels.
         width: pixels.
         downscale: pixels per latent pixel.
-        tokens: T by tokenizer folder, ``tokenizer`` and ``tokenizer_2``.
+        tokens: T by tokenizer folder.
         guided: the denoiser usually sees the negative prompt in the same batch.
     """
     h, w = height // downscale, width // downscale
-    is_second = component is Component.TEXT_ENCODER_2 or (
-        family is FLUX and component is Component.TRANSFORMER
-    )
+    spec = family.spec(component)
     sizes = {
-        "T": tokens["tokenizer_2" if is_second else "tokenizer"],
         "H": height,
         "W": width,
         "h": h,
         "w": w,
-        "S": (h // _FLUX_PATCH) * (w // _FLUX_PATCH),
+        "S": (h // family.patch) * (w // family.patch),
     }
-    batches = (2, 1) if guided and component is family.denoiser and family is not FLUX else (1,)
-    used = {axis for tensor in family.spec(component).inputs for axis in tensor.axes}
+    if spec.tokenizer:
+        sizes["T"] = tokens[spec.tokenizer]
+    batches = (2, 1) if guided and component is family.denoiser and family.doubles_batch else (1,)
+    used = {axis for tensor in spec.inputs for axis in tensor.axes}
     return tuple(
         (("B", batch), *((axis, size) for axis, size in sorted(sizes.items()) if axis in used))
         for batch in batches

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.toolchain import versions
-from latentc.recipes.family import Component, family_named
+from latentc.recipes.families.catalogue import family_named
+from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
 
 
@@ -56,15 +57,11 @@ class Export(Stage):
         from latentc.compiler.export_graph import graph_of
         from latentc.compiler.flat import flat_component, module_on_meta
 
-        family = family_named(self.family)
-        component = Component(self.component)
+        spec = family_named(self.family).spec(Component(self.component))
         progress(0.0, f"making {self.class_name} without weights")
         module = module_on_meta(self.class_name, json.loads(self.config_json))
-        shapes = {
-            name: tuple(parameter.shape)
-            for name, parameter in module.named_parameters(remove_duplicate=False)
-        }
-        flat = flat_component(family, component, module)
+        shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        flat = flat_component(spec, module)
         progress(0.2, f"tracing {self.component}")
         model = graph_of(flat, self.component)
         taken = {tensor.name for tensor in flat.inputs}
@@ -75,8 +72,6 @@ class Export(Stage):
         }
         unused = [key for name in shapes if name not in weights for key in keys_of(self.class_name, name)]
         ir.save(model, out / GRAPH_FILE)
-        bindings = Bindings(
-            self.component, self.class_name, family.spec(component).folder, weights, tuple(unused)
-        )
+        bindings = Bindings(self.component, self.class_name, spec.folder, weights, tuple(unused))
         (out / BINDINGS_FILE).write_text(bindings_to_json(bindings), encoding="utf-8")
         progress(1.0, f"{self.component}: {len(model.graph)} nodes, {len(weights)} weights")

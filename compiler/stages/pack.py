@@ -67,6 +67,7 @@ class Pack(Stage):
         model_root: the pipeline's folder; not part of the identity, its content is.
         model_digest: ModelFolder.digest.
         simulated: what the passes only simulate on this target, in words, besides what lowering finds.
+        checkpoint: one file with weights, as open_model takes it; not part of the identity either.
     """
 
     name: ClassVar[str] = "pack"
@@ -84,6 +85,7 @@ class Pack(Stage):
     model_root: Path
     model_digest: str
     simulated: tuple[str, ...] = ()
+    checkpoint: Path | None = None
 
     def options(self) -> dict[str, Json]:
         """Everything that the manifest says, the model folder's content and the toolchain."""
@@ -116,7 +118,7 @@ class Pack(Stage):
         from latentc.runtime.selftest import write_limits
 
         target = target_named(self.target_name)
-        model = open_model(self.model_root, read_values=False)
+        model = open_model(self.model_root, self.checkpoint, read_values=False)
         lowered = {name: self._take(name, inputs[name], out, progress) for name in self.components}
         proofs = {name: item.proof for name, item in lowered.items() if item.proof}
         if proofs:
@@ -255,11 +257,7 @@ def limit_of(relative_error: float) -> float:
 def _first_row(spec: ComponentSpec, tensors: Mapping[str, Array]) -> dict[str, Array]:
     """``tensors`` with one row on the axis B, where they have that axis."""
     batched = {tensor.name for tensor in (*spec.inputs, *spec.outputs) if tensor.axes[0] == "B"}
-    # an input that only some checkpoints have (FLUX's guidance) is not in the spec and is [B]
-    known = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
-    return {
-        name: array[:1] if name in batched or name not in known else array for name, array in tensors.items()
-    }
+    return {name: array[:1] if name in batched else array for name, array in tensors.items()}
 
 
 def _copy(source: Path, out: Path, names: Iterable[str]) -> None:

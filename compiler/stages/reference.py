@@ -67,7 +67,7 @@ class Reference(Stage):
         """
         from latentc.compiler.original import Original
         from latentc.compiler.sampling_loop import draw, records_of, spread
-        from latentc.recipes.family import family_named
+        from latentc.recipes.families.catalogue import family_named
 
         progress(0.0, "loading the original")
         original = Original(family_named(self.family), self.sampling)

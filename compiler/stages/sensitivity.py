@@ -51,7 +51,7 @@ class Sensitivity(ResumableStage):
         from latentc.compiler.original import Original
         from latentc.compiler.sensitivity import measure_gains
         from latentc.passes.layer_gains import write_gains
-        from latentc.recipes.family import family_named
+        from latentc.recipes.families.catalogue import family_named
 
         kept = share_finished(units)
         words = f"; {kept:.0%} was measured before" if kept else ""

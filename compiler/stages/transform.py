@@ -36,6 +36,7 @@ class Transform(ResumableStage):
         passes: as text, in order; latentc.passes.pass_text reads them. Empty: the graph as exported.
         model_root: the pipeline's folder; not part of the identity, its weights are.
         weights_digest: ModelFolder.digest_of the component.
+        checkpoint: one file with weights, as open_model takes it; not part of the identity either.
         budget: of the machine; no part of the identity.
     """
 
@@ -46,6 +47,7 @@ class Transform(ResumableStage):
     passes: tuple[str, ...]
     model_root: Path
     weights_digest: str
+    checkpoint: Path | None = None
     budget: Budget = field(default_factory=Budget)
     _parsed: dict[str, Pass] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -81,7 +83,7 @@ class Transform(ResumableStage):
         for path in out.iterdir():
             if path.name != DATA_FILE:
                 path.unlink()
-        model = bind(inputs["export"], open_model(self.model_root, read_values=False))
+        model = bind(inputs["export"], open_model(self.model_root, self.checkpoint, read_values=False))
         calibration = inputs.get("calibration")
         context = PassContext(
             calibration=calibration / self.component if calibration else None,

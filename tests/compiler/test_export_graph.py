@@ -15,8 +15,8 @@ from latentc.compiler.flat import FlatComponent
 from latentc.errors import InternalError
 from latentc.recipes.family import TensorSpec
 
-STATES = TensorSpec("states", "float32", ("B", "T", "D*"))
-RESULT = TensorSpec("result", "float32", ("B", "T", "D*"))
+STATES = TensorSpec("states", "float32", ("B", "T", "D*"), "states")
+RESULT = TensorSpec("result", "float32", ("B", "T", "D*"), "")
 
 
 class Original(nn.Module):
@@ -44,8 +44,8 @@ class Flat(nn.Module):
         self.original = Original()
         self.masked = masked
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.original(states, masked=self.masked)
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.original(*tensors, masked=self.masked)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Flat modules have no weights, take the family's tensors, and turn FLUX's positions as diffusers does."""
+"""Flat modules have no weights, and take the family's tensors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,10 @@ from typing import Any
 
 import pytest
 
-from latentc.compiler.flat import RotaryTable, flat_component, module_on_meta, on_meta
+from latentc.compiler.flat import flat_component, module_on_meta, on_meta
 from latentc.compiler.model_folder import open_model
 from latentc.errors import ModelError
 from latentc.recipes.family import Component
-
-
-def test_positions_turn_as_in_diffusers() -> None:
-    import torch
-    from diffusers.models.transformers.transformer_flux import FluxPosEmbed
-
-    random = torch.Generator().manual_seed(0)
-    # a picture of 2048 pixels has 128 rows of tokens
-    ids = torch.randint(0, 128, (50, 3), generator=random).float()
-    ours, theirs = RotaryTable(10000, (16, 56, 56))(ids), FluxPosEmbed(10000, [16, 56, 56])(ids)
-    for table, expected in zip(ours, theirs, strict=True):
-        assert table.dtype == torch.float32
-        # float32 has 24 bits: an angle of 128 is exact to 2**-17
-        assert float((table - expected).abs().max()) < 2**-16
 
 
 def test_a_module_from_its_config_alone_has_no_storage_and_real_buffers(tiny_stable_diffusion: Path) -> None:
@@ -41,8 +27,8 @@ def test_examples_have_distinct_sizes_and_lose_their_storage(tiny_stable_diffusi
     model = open_model(tiny_stable_diffusion, read_values=False)
     folder = model.folder_of(Component.UNET)
     module = module_on_meta(folder.class_name, folder.config)
-    flat = flat_component(model.family, Component.UNET, module)
-    assert [tuple(example.shape) for example in flat.examples] == [(2, 4, 4, 6), (2,), (2, 7, 64)]
+    flat = flat_component(model.family.spec(Component.UNET), module)
+    assert [tuple(example.shape) for example in flat.examples] == [(2, 4, 8, 12), (2,), (2, 7, 64)]
     bare, buffers = on_meta(flat)
     assert {example.device.type for example in bare.examples} == {"meta"}
     assert buffers == {}
@@ -66,8 +52,8 @@ def test_a_unet_that_takes_more_is_refused(tiny_stable_diffusion: Path, key: str
     )
     module.register_to_config(**{key: value})
     with pytest.raises(ModelError) as caught:
-        flat_component(model.family, Component.UNET, module)
+        flat_component(model.family.spec(Component.UNET), module)
     assert str(caught.value) == (
-        f"unet/config.json: {key} is '{value}', which asks for inputs that Stable Diffusion 1 and 2 "
-        "do not have\nfix: use a checkpoint of Stable Diffusion 1 or 2, or fuse its LCM-LoRA instead"
+        f"unet/config.json: {key} is '{value}', which asks for inputs that this family does not have\n"
+        "fix: use a checkpoint of the family that model_index.json names"
     )

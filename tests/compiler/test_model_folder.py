@@ -11,7 +11,9 @@ import pytest
 
 from latentc.compiler.model_folder import ModelFolder, open_model
 from latentc.errors import ModelError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.family import Component
 
 Damage = Callable[[Path], None]
 

@@ -12,7 +12,7 @@ from tests.tiny_models import write_tiny_flux
 from latentc.compiler.model_folder import open_model, sha256_of
 from latentc.compiler.original import DenoiserCall, Original
 from latentc.compiler.sampling_options import LoraFile, SamplingOptions
-from latentc.errors import ModelError
+from latentc.errors import ModelError, ToolMissing
 
 # diffusers' Euler gives a torch tensor to numpy in a form that numpy 2 calls old
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -101,6 +101,35 @@ def test_lcm_with_given_noise(tiny_stable_diffusion: Path, monkeypatch: pytest.M
         output_type="latent",
     ).images  # fmt: skip
     np.testing.assert_allclose(latents, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
+
+
+@pytest.mark.gpu
+def test_cuda_draws_what_the_cpu_draws(tiny_stable_diffusion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = options_for(tiny_stable_diffusion, "ddim", guidance=3.0)
+    family = open_model(tiny_stable_diffusion).family
+    on_cuda = Original(family, options)
+    assert next(on_cuda.denoiser.parameters()).device.type == "cuda"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _, expected = drawn(Original(family, options))
+    _, latents = drawn(on_cuda)
+    # other orders of float32 sums, three steps
+    np.testing.assert_allclose(latents, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_gpu_that_torch_cannot_use_is_said(
+    tiny_stable_diffusion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("torch can use the GPU of this machine")
+    monkeypatch.setattr("latentc.compiler.original.accelerator", lambda: "Some GPU")
+    with pytest.raises(ToolMissing) as refusal:
+        Original(open_model(tiny_stable_diffusion).family, options_for(tiny_stable_diffusion, "ddim"))
+    assert str(refusal.value) == (
+        "torch: cannot use the Some GPU of this machine\n"
+        "fix: install the torch that fits its driver, or set CUDA_VISIBLE_DEVICES= to stay on the CPU"
+    )
 
 
 @pytest.mark.parametrize("guidance_embeds", [False, True])

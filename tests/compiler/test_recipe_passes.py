@@ -4,7 +4,9 @@ import pytest
 
 from latentc.compiler.recipe_passes import passes_of
 from latentc.errors import ModelError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.family import Component
 from latentc.recipes.load import LoadedRecipe, load_recipe
 
 RECIPE = """\

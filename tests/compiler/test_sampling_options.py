@@ -80,6 +80,14 @@ def test_the_digest_of_a_drawing_stage_is_as_it_was(monkeypatch: pytest.MonkeyPa
     }
 
 
+def test_what_a_gpu_draws_is_not_taken_for_what_the_cpu_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Sensitivity("flux", OPTIONS, ("one", "two"), (3, 4))
+    on_cpu = stage.options()
+    assert "accelerator" not in on_cpu
+    monkeypatch.setattr("latentc.compiler.sampling_options.accelerator", lambda: "Some GPU")
+    assert stage.options() == on_cpu | {"accelerator": "Some GPU"}
+
+
 def test_every_scheduler_of_a_recipe_is_known_to_diffusers_and_to_the_runtime() -> None:
     import diffusers
 

@@ -16,7 +16,7 @@ from latentc.compiler.sampling_options import SamplingOptions
 from latentc.compiler.sensitivity import PROBES, measure_gains
 from latentc.compiler.stages.sensitivity import Sensitivity
 from latentc.passes.layer_gains import GAINS_FILE
-from latentc.recipes.family import STABLE_DIFFUSION
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.runtime import noise
 
 PROMPTS = ("a red circle", "a blue square")

@@ -9,6 +9,7 @@ import pytest
 from tests.runtime.small_bundle import write_small_bundle
 
 from latentc.errors import BundleError
+from latentc.recipes.families.flux import FLUX
 from latentc.recipes.family import Component
 from latentc.runtime.axes import input_shapes
 from latentc.runtime.manifest import Manifest, TensorEntry, TokenizerEntry
@@ -16,6 +17,8 @@ from latentc.runtime.manifest import Manifest, TensorEntry, TokenizerEntry
 
 def _manifest(folder: Path, component: Component, *inputs: TensorEntry) -> Manifest:
     manifest = write_small_bundle(folder)
+    if component is Component.TRANSFORMER:
+        manifest = replace(manifest, family=FLUX.name)
     entry = replace(manifest.components["unet"], inputs=inputs)
     tokenizers = {**manifest.tokenizers, "tokenizer_2": TokenizerEntry("t.json", 24, 0)}
     return replace(manifest, components={str(component): entry}, tokenizers=tokenizers)

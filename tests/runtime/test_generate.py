@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.small_bundle import write_small_bundle
 
 from latentc.errors import BundleError, TargetError, ToolMissing, UsageError
-from latentc.recipes.family import FAMILIES
+from latentc.recipes.families.catalogue import FAMILIES
 from latentc.runtime.bundle import open_bundle
 from latentc.runtime.generate import PIPELINES, generate, open_pipeline
 from latentc.runtime.noise import initial_latent

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.family import Component, Family
 from latentc.runtime.manifest import (
     ComponentEntry,
     LatentEntry,

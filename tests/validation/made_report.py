@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageFilter
 
-from latentc.recipes.family import STABLE_DIFFUSION
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.recipes.shapes.caption import scene_from_caption
 from latentc.recipes.shapes.render import render
 from latentc.recipes.target import target_named

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from latentc.errors import BundleError
-from latentc.recipes.family import FLUX, Component
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.family import Component
 from latentc.runtime.bundle import Bundle
 from latentc.runtime.generate import open_pipeline
 from latentc.validation.compare_components import compare_components, lowest, samples_of

@@ -10,7 +10,7 @@ import pytest
 from tests.validation.made_report import made_report
 
 from latentc.errors import ToolMissing
-from latentc.recipes.family import FLUX
+from latentc.recipes.families.flux import FLUX
 from latentc.validation.finding import Finding
 from latentc.validation.html_report import report_to_html
 from latentc.validation.metric import Direction

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from latentc.errors import RecipeError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.validation.limits import limits_from_recipe
 from latentc.validation.metric import Direction
 

@@ -1,4 +1,4 @@
-from latentc.recipes.family import STABLE_DIFFUSION
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.validation.limits import limits_from_recipe
 from latentc.validation.measured import Measured
 

@@ -7,7 +7,8 @@ import pytest
 from tests.validation.made_reference import GUIDANCE, SIDE_PIXELS, STEPS, small_bundle
 
 from latentc.errors import BundleError, TargetError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.runtime.bundle import Bundle
 from latentc.validation.limits import limits_from_recipe
 from latentc.validation.picture_metrics import PSNR_CAP_DB

@@ -21,7 +21,7 @@ from tests.bench.fidelity.methods import (
 )
 
 from latentc.compiler.recipe_passes import passes_of
-from latentc.recipes.family import family_of_pipeline
+from latentc.recipes.families.catalogue import family_of_pipeline
 from latentc.recipes.load import load_recipe, recipe_file
 
 QUESTIONS = [

@@ -9,7 +9,7 @@ import numpy as np
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.sampling_options import SamplingOptions
 from latentc.compiler.stages.calibrate import Calibrate
-from latentc.recipes.family import family_named
+from latentc.recipes.families.catalogue import family_named
 
 PROMPTS = ("a red circle", "a blue square", "a green triangle")
 

@@ -4,7 +4,9 @@ import pytest
 
 from latentc.compiler.stages.engine_shapes import AxisSizes, engine_sizes, shapes_of
 from latentc.errors import InternalError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, Family
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.family import Component, Family
 from latentc.runtime.manifest import TensorEntry
 
 TOKENS = {"tokenizer": 77, "tokenizer_2": 512}

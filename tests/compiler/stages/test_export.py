@@ -19,11 +19,12 @@ from tests.compiler.conftest import ExportOf
 from tests.tiny_models import write_tiny_flux
 
 from latentc.compiler.bindings import bind, bindings_from_json
-from latentc.compiler.flat import GUIDANCE
 from latentc.compiler.model_folder import ModelFolder, open_model
 from latentc.compiler.stages.export import Export
 from latentc.errors import ModelError
-from latentc.recipes.family import FLUX, STABLE_DIFFUSION, Component, TensorSpec
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.family import Component, TensorSpec
 
 SD_COMPONENTS = [spec.component for spec in STABLE_DIFFUSION.components]
 # The encoder of FLUX's VAE is Stable Diffusion's without one convolution, as the decoder is.
@@ -114,9 +115,7 @@ def check_equal(root: Path, component: Component, artifact: Path, out: Path) -> 
 
     model = open_model(root)
     bound = bind(artifact, model)
-    specs = model.family.spec(component).inputs
-    if "guidance" in [value.name for value in bound.graph.inputs]:
-        specs = (*specs, GUIDANCE)
+    specs = model.family.spec(component).inputs_of(model.folder_of(component).config)
     out.mkdir(exist_ok=True)
     path = out / "model.onnx"
     ir.save(bound, path, external_data="model.onnx.data")
@@ -247,8 +246,8 @@ def test_a_unet_that_takes_more_is_refused(tiny_stable_diffusion: Path, tmp_path
     with pytest.raises(ModelError) as caught:
         stage.run({}, tmp_path, lambda _fraction, _words: None)
     assert str(caught.value) == (
-        "unet/config.json: time_cond_proj_dim is '256', which asks for inputs that Stable Diffusion 1 and 2 "
-        "do not have\nfix: use a checkpoint of Stable Diffusion 1 or 2, or fuse its LCM-LoRA instead"
+        "unet/config.json: time_cond_proj_dim is '256', which asks for inputs that this family does not have"
+        "\nfix: use a checkpoint of the family that model_index.json names"
     )
 
 

@@ -12,7 +12,8 @@ from latentc.compiler.model_folder import open_model, sha256_of
 from latentc.compiler.sampling_options import LoraFile, SamplingOptions
 from latentc.compiler.stages.reference import Reference
 from latentc.errors import ModelError
-from latentc.recipes.family import Component, family_named
+from latentc.recipes.families.catalogue import family_named
+from latentc.recipes.family import Component
 from latentc.runtime import noise
 from latentc.validation.reference import read_reference
 
