@@ -40,7 +40,7 @@ class Int4Weight:
         """‖what a runtime computes with - ``weight``‖, patch by patch: no copy of either is made."""
         group = self.codes.shape[0] // self.steps.shape[0]
         total = 0.0
-        for groups, rows, columns in _patches(*weight.shape, group):
+        for groups, rows, columns in _patches(weight, group):
             patch = _grouped(self.codes[rows, columns].astype(np.float32), group)
             patch *= self.steps[groups, None, columns]
             patch -= _grouped(weight[rows, columns], group)
@@ -58,7 +58,7 @@ def int4_weight_and_error(weight: Floats, group: int) -> tuple[Int4Weight, float
     K, N = weight.shape
     codes, steps = np.empty((K, N), np.int8), np.empty((K // group, N), np.float32)
     total = 0.0
-    for groups, rows, columns in _patches(K, N, group):
+    for groups, rows, columns in _patches(weight, group):
         patch = _grouped(weight[rows, columns], group)
         found = steps[groups, columns] = _best_of_patch(patch)
         nearest = _nearest(patch, found)
@@ -76,7 +76,7 @@ def nearest_codes(weight: Floats, steps: Floats) -> NDArray[np.int8]:
     """
     group = len(weight) // len(steps)
     codes = np.empty(weight.shape, np.int8)
-    for groups, rows, columns in _patches(*weight.shape, group):
+    for groups, rows, columns in _patches(weight, group):
         nearest = _nearest(_grouped(weight[rows, columns], group), steps[groups, columns])
         codes[rows, columns] = nearest.reshape(-1, nearest.shape[2])
     return codes
@@ -86,13 +86,14 @@ def best_steps(weight: Floats, group: int) -> Floats:
     """[K / group, N]: for each ``group`` along K of ``weight`` [K, N] the step of least error, as float16."""
     K, N = weight.shape
     best = np.empty((K // group, N), np.float32)
-    for groups, rows, columns in _patches(K, N, group):
+    for groups, rows, columns in _patches(weight, group):
         best[groups, columns] = _best_of_patch(_grouped(weight[rows, columns], group))
     return best
 
 
-def _patches(K: int, N: int, group: int) -> Iterator[tuple[slice, slice, slice]]:
+def _patches(weight: Floats, group: int) -> Iterator[tuple[slice, slice, slice]]:
     """Even parts of a weight [K, N]: their groups, rows and columns."""
+    K, N = weight.shape
     width = math.ceil(N / math.ceil(N * group / _PATCH))
     count = max(1, _PATCH // (group * width))
     for first in range(0, K // group, count):
@@ -108,9 +109,10 @@ def _grouped(patch: Floats, group: int) -> Floats:
 
 def _nearest(grouped: Floats, steps: Floats) -> Floats:
     """The codes of weights [G, group, N], in float32, for ``steps`` [G, N]."""
-    codes = grouped / steps[:, None]
+    codes: Floats = grouped / steps[:, None]
     np.rint(codes, out=codes)
-    return np.clip(codes, -8, 7, out=codes)
+    np.clip(codes, -8, 7, out=codes)
+    return codes
 
 
 def _best_of_patch(grouped: Floats) -> Floats:

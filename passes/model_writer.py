@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from latentc.errors import InternalError
 from latentc.passes.layer_units import LayerUnit, layer_units
@@ -28,7 +27,7 @@ IR_VERSION = 10
 INLINE_BYTES = 1024
 """Tensors smaller than this stay in the graph file, where shape inference can read them."""
 _ALIGNMENT_BYTES = 64
-Content: TypeAlias = "bytes | NDArray[np.uint8]"
+Content: TypeAlias = "bytes | memoryview"
 _PART_BYTES = 4 << 20
 
 
@@ -179,7 +178,7 @@ def _parts(tensor: ir.TensorProtocol) -> Iterator[Content]:
         with Path(tensor.path).open("rb", buffering=0) as file:
             yield from _read_parts(file.fileno(), tensor.offset or 0, tensor.nbytes)
     elif isinstance(tensor, ir.PackedTensor):
-        yield np.ascontiguousarray(tensor.numpy_packed()).reshape(-1)
+        yield np.ascontiguousarray(tensor.numpy_packed()).reshape(-1).data
     elif tensor.dtype.bitwidth < 8 or not tensor.shape.numpy():
         yield tensor.tobytes()
     else:
@@ -187,7 +186,7 @@ def _parts(tensor: ir.TensorProtocol) -> Iterator[Content]:
         rows = max(1, _PART_BYTES * len(array) // max(1, array.nbytes))
         for start in range(0, len(array), rows):
             # one that lies by columns is turned here
-            yield np.ascontiguousarray(array[start : start + rows]).reshape(-1).view(np.uint8)
+            yield np.ascontiguousarray(array[start : start + rows]).reshape(-1).view(np.uint8).data
 
 
 def _read_parts(descriptor: int, offset: int, size_bytes: int) -> Iterator[bytes]:

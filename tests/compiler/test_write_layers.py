@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from tests.passes.graphs import model_of
 
-from latentc.compiler import write_layers as module
 from latentc.compiler.budget import Budget
 from latentc.compiler.finished_units import FinishedUnits
 from latentc.compiler.write_layers import write_layers
 from latentc.errors import ResourceError
 from latentc.passes.base import LossLedger, PassContext
-from latentc.passes.model_writer import DATA_FILE, ModelWriter
+from latentc.passes.layer_units import LayerUnit
+from latentc.passes.model_writer import DATA_FILE, ModelWriter, Written
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.split_low_rank import SplitLowRank
 
@@ -75,7 +75,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     write = ModelWriter.write
 
-    def remember(self: ModelWriter, unit: module.LayerUnit) -> module.Written:
+    def remember(self: ModelWriter, unit: LayerUnit) -> Written:
         names.append(unit.name)
         return write(self, unit)
 
@@ -172,7 +172,7 @@ def test_layers_wait_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     running = most = 0
     write = ModelWriter.write
 
-    def count(self: ModelWriter, unit: module.LayerUnit) -> module.Written:
+    def count(self: ModelWriter, unit: LayerUnit) -> Written:
         nonlocal running, most
         running += 1
         most = max(most, running)
