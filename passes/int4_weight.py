@@ -118,8 +118,8 @@ def _nearest(grouped: Floats, steps: Floats) -> Floats:
 def _best_of_patch(grouped: Floats) -> Floats:
     """The best steps [G, N] of weights [G, group, N]."""
     error, codes = np.empty(grouped.shape, np.float32), np.empty(grouped.shape, np.float32)
-    largest = np.abs(grouped, out=error).max(axis=1) / np.float32(8)
-    best, least = np.zeros_like(largest), np.full_like(largest, np.inf)
+    largest: Floats = np.abs(grouped, out=error).max(axis=1) / np.float32(8)
+    best, least = np.zeros(largest.shape, np.float32), np.full_like(largest, np.inf)
     for shrink in _SHRINKS:
         steps = np.maximum(
             (largest * np.float32(shrink)).astype(np.float16).astype(np.float32), SMALLEST_STEP

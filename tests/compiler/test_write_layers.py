@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +35,11 @@ class Stop(Exception):
     """Stands for whatever stops a build."""
 
 
+def stop() -> None:
+    """What happens where a run is to end; a child that is to be killed puts something else here."""
+    raise Stop
+
+
 @pytest.fixture(autouse=True)
 def _one_layer_a_unit() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +63,7 @@ def run(place: Path, *, workers: int = 2, stop_after: int | None = None) -> Loss
         done += 1
         assert 0 < fraction <= 1
         if done == stop_after:
-            raise Stop
+            stop()
 
     finished = FinishedUnits(place / "units", len(writer.units))
     write_layers(writer, place / "content", context.ledger, finished, Budget(workers), progress)
@@ -103,6 +111,27 @@ def test_stopped_five_times_it_goes_on_and_ends_in_the_same_bytes(
     assert losses(again) == losses(wanted)
     # each is computed once, but those that a worker had begun when another unit's end stopped the run
     assert len(names) < 2 * len(set(names))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from latentc.passes import layer_units
+from tests.compiler import test_write_layers as layers
+layer_units.SMALL_BYTES = 0
+layers.stop = lambda: os.kill(os.getpid(), signal.SIGKILL)
+layers.run(Path(sys.argv[1]), stop_after=int(sys.argv[2]))
+"""
+
+
+def test_killed_it_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    run(tmp_path / "wanted")
+    for count in ("1", "2"):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), count]
+        assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert any((tmp_path / "killed" / "units").iterdir())
+    run(tmp_path / "killed")
+    assert files(tmp_path / "killed") == files(tmp_path / "wanted")
 
 
 def test_a_unit_whose_bytes_are_not_there_is_done_again(

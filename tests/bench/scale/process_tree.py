@@ -42,7 +42,9 @@ def watched(command: Sequence[str], kill_after_s: float | None = None) -> Took:
     ticks = 0
     while process.poll() is None:
         family = _family(process.pid)
-        rss = max(rss, sum(_field(one, "status", "VmRSS") for one in family))
+        # of one process alone the kernel keeps the most that it took between two looks
+        field = "VmRSS" if len(family) > 1 else "VmHWM"
+        rss = max(rss, sum(_field(one, "status", field) for one in family))
         if ticks % 10 == 0:  # the kernel walks all pages for it
             pss = max(pss, sum(_field(one, "smaps_rollup", "Pss") for one in family))
         ticks += 1
@@ -52,8 +54,6 @@ def watched(command: Sequence[str], kill_after_s: float | None = None) -> Took:
     output = process.communicate()[0]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     worked_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # between two looks a process may have taken more; the kernel kept its most
-    rss = max(rss, after.ru_maxrss) if len(_family(process.pid)) <= 1 else rss
     killed = process.returncode == -9
     return Took(
         time.monotonic() - began_s,

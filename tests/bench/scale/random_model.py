@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class RandomModel:
         dtype: BF16, F16 or F32.
         shard_bytes: how large a file gets at most, one tensor at least.
         seed: of the weights.
+        written_bytes: weights beyond that many are holes in the files, which read as zeros, for disks that
+            cannot hold them all; None: none are.
     """
 
     class_name: str
@@ -42,6 +45,7 @@ class RandomModel:
     dtype: str
     shard_bytes: int = 10**10
     seed: int = 0
+    written_bytes: int | None = None
 
     def write(self, folder: Path) -> int:
         """Write ``config.json``, shards and their index into ``folder``; how many weights there are."""
@@ -54,13 +58,18 @@ class RandomModel:
         places: dict[str, Json] = {}
         tile = np.random.default_rng(self.seed).standard_normal(TILE, dtype=np.float32)
         tiles: dict[float, NDArray[np.generic]] = {}
-        start = 0
+        start = done_bytes = 0
         for number, names in enumerate(shards, start=1):
             many = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
             places |= dict.fromkeys(names, f"{_STEM}{many}.safetensors")
             with (folder / f"{_STEM}{many}.safetensors").open("wb") as file:
                 file.write(self._header({name: shapes[name] for name in names}))
                 for name in names:
+                    size_bytes = math.prod(shapes[name]) * _TYPES[self.dtype].itemsize
+                    done_bytes += size_bytes
+                    if self.written_bytes is not None and done_bytes > self.written_bytes:
+                        file.truncate(file.seek(size_bytes, os.SEEK_CUR))
+                        continue
                     scale = _scale(shapes[name])
                     if scale not in tiles:
                         tiles[scale] = (tile * np.float32(scale)).astype(_TYPES[self.dtype])

@@ -12,6 +12,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.scale.floor import floor_seconds
@@ -56,7 +57,7 @@ MAKERS: Mapping[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
-def pipeline(name: str, home: Path) -> Path:
+def pipeline(name: str, home: Path, written_bytes: int | None) -> Path:
     """A pipeline whose denoiser is the model and whose other parts are tiny."""
     root = home / name
     if not root.exists():
@@ -65,7 +66,7 @@ def pipeline(name: str, home: Path) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         make(part)
         shutil.rmtree(part / folder)
-        MODELS[name].write(part / folder)
+        replace(MODELS[name], written_bytes=written_bytes).write(part / folder)
         part.rename(root)
     return root
 
@@ -98,10 +99,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--floor", action="store_true", help="also measure the floor")
+    parser.add_argument("--written-gb", type=float, help="make holes of all weights beyond these")
     arguments = parser.parse_args()
     home, memory_mib, workers = arguments.home, arguments.memory, arguments.workers
     home.mkdir(parents=True, exist_ok=True)
-    root = pipeline(arguments.model, home)
+    written = arguments.written_gb
+    root = pipeline(arguments.model, home, None if written is None else round(written * 1e9))
     store = home / f"{arguments.model}-store"
     shutil.rmtree(store, ignore_errors=True)
     whole = build(root, store, memory_mib, workers)
