@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from latentc.compiler.budget import Budget
 from latentc.compiler.deliver import install_bundle, install_report, require_place
 from latentc.compiler.known_files import KnownFiles
-from latentc.compiler.model_place import open_model_of
+from latentc.compiler.model_folder import open_model
+from latentc.compiler.model_place import model_place, open_model_of
 from latentc.compiler.plan import Plan, plan_recipe
 from latentc.compiler.run import Observer, run_plan
 from latentc.compiler.store import Store
@@ -81,6 +82,26 @@ def plan_of(
     return plan_recipe(loaded, model, targets or loaded.recipe.targets, budget)
 
 
+def require_room_for(
+    loaded: LoadedRecipe, targets: tuple[str, ...], plan: Plan, out: Path, store: Store
+) -> None:
+    """Refuse to begin what cannot end well; costs nothing when every step is in the store.
+
+    Raises:
+        TargetError: a target has less memory than its bundle needs.
+        ResourceError: this machine has less memory or disk than the build needs.
+    """
+    labels = [step.label for step in plan.steps if not store.contains(step.digest)]
+    if not labels:
+        return
+    from latentc.compiler.prediction import predict
+    from latentc.compiler.room import require_room
+
+    model = open_model(model_place(loaded).folder, read_weights=False)
+    prediction = predict(loaded, model, targets, labels, store, measured=False)
+    require_room(prediction, labels, targets, (store.root, out))
+
+
 def build_recipe(
     loaded: LoadedRecipe,
     targets: tuple[str, ...],
@@ -88,6 +109,8 @@ def build_recipe(
     store: Store,
     observer: Observer,
     budget: Budget | None = None,
+    *,
+    force: bool = False,
 ) -> BuildResult:
     """Build everything ``loaded`` asks for and put it into ``out``.
 
@@ -98,6 +121,7 @@ def build_recipe(
         store: where finished work is taken from and kept.
         observer: told how it goes.
         budget: of the machine; None takes the default.
+        force: begin although it is foretold not to fit this machine or a target.
 
     Raises:
         LatentcError: with the exit code of what went wrong; ``out`` holds what it held before.
@@ -107,6 +131,8 @@ def build_recipe(
     plan = plan_of(loaded, names, store, budget)
     for name in names:
         require_place(out, name)
+    if not force:
+        require_room_for(loaded, names, plan, out, store)
     artifacts = run_plan(plan, store, observer)
     # heavy only once there is something to read
     from latentc.runtime.bundle import LIMITS, open_bundle

@@ -133,7 +133,12 @@ class ModelFolder:
 
 
 def open_model(
-    root: Path, checkpoint: Path | None = None, *, read_values: bool = True, known: KnownFiles | None = None
+    root: Path,
+    checkpoint: Path | None = None,
+    *,
+    read_values: bool = True,
+    read_weights: bool = True,
+    known: KnownFiles | None = None,
 ) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
@@ -143,6 +148,8 @@ def open_model(
             ``root`` has the rest.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
+        read_weights: open the safetensors files; False when they need not even be there, and components have
+            no files.
         known: files that were read before, and need not be read again.
 
     Raises:
@@ -157,7 +164,15 @@ def open_model(
     held = None if checkpoint is None else read_safetensors(checkpoint)
     components: dict[str, ComponentFolder] = {}
     for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
-        components[name] = _component(root, name, wanted, index_path, index.get(name), held)
+        components[name] = _component(
+            root,
+            name,
+            wanted,
+            index_path,
+            index.get(name),
+            held,
+            read_weights=read_weights,
+        )
     if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
         from latentc.compiler.single_file import likeness
 
@@ -197,6 +212,8 @@ def _component(
     index_path: Path,
     entry: Json,
     checkpoint: SafetensorsFile | None,
+    *,
+    read_weights: bool,
 ) -> ComponentFolder:
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
@@ -224,7 +241,8 @@ def _component(
         found = converted(checkpoint, wanted, config)
         if found is not None:
             return ComponentFolder(folder, wanted, config, (found,))
-    files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
+    paths = _weight_files(root, folder) if read_weights else ()
+    files = tuple(read_safetensors(path) for path in paths)
     return ComponentFolder(folder, wanted, config, files)
 
 

@@ -23,8 +23,9 @@ from latentc.compiler.stages.sensitivity import Sensitivity
 from latentc.compiler.stages.transform import Transform
 from latentc.compiler.stages.validate import Validate
 from latentc.compiler.tokenizer_entry import tokenizer_entries
-from latentc.errors import RecipeError
+from latentc.errors import ModelError, RecipeError
 from latentc.passes.lora_file import lora_file
+from latentc.recipes.families.catalogue import FAMILIES
 from latentc.recipes.family import Component
 from latentc.recipes.load import LoadedRecipe
 from latentc.recipes.target import Runtime, Target, target_named
@@ -80,11 +81,19 @@ def plan_recipe(
     Raises:
         ResourceError: the original, which draws, is larger than the budget.
         RecipeError: a component, prompt set, limit or pass of the recipe does not exist or does not fit.
-        ModelError: a LoRA or the CLIP model cannot be read.
+        ModelError: a LoRA or the CLIP model cannot be read, or the family cannot be drawn.
         TargetError: there is no such target.
     """
     recipe = loaded.recipe
     family = model.family
+    if not family.is_drawn:
+        drawn = ", ".join(one.name for one in FAMILIES if one.is_drawn)
+        raise ModelError(
+            str(model.root),
+            f"is of the family '{family.name}', which latentc exports but cannot draw with yet: nothing "
+            "could validate a bundle of it",
+            f"use a model of one of: {drawn}",
+        )
     targets = [target_named(name) for name in target_names]
     components = [spec.component for spec in family.components]
     passes = passes_of(loaded, family)

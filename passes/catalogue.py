@@ -8,8 +8,11 @@ from latentc.passes.base import Pass
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.cast import Cast
 from latentc.passes.compress_heads import CompressHeads
+from latentc.passes.dynamic_products import DynamicProducts
+from latentc.passes.fuse_attention import FuseAttention
 from latentc.passes.fuse_lora import FuseLora
 from latentc.passes.integer_products import IntegerProducts
+from latentc.passes.normalize_groups import NormalizeGroups
 from latentc.passes.quantize_activations import QuantizeActivations
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8 import QuantizeInt8
@@ -33,6 +36,9 @@ PASSES: tuple[type[Pass], ...] = (
     QuantizeInt4,
     QuantizeActivations,
     IntegerProducts,
+    DynamicProducts,
+    FuseAttention,
+    NormalizeGroups,
     Cast,
 )
 

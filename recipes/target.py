@@ -76,6 +76,16 @@ TARGETS: tuple[Target, ...] = (
         X86_CORE,
     ),
     Target(
+        "ort-x86",
+        Runtime.ONNXRUNTIME,
+        FloatType.FLOAT32,
+        8192,
+        (),
+        ("INT8 × dynamic INT8 (linears)", "INT8 × INT8 (convolutions)", "FP32 × FP32"),
+        False,
+        "x86 CPUs with VNNI: all products on integers, 4-bit weights as INT8; faster, larger",
+    ),
+    Target(
         "rtx",
         Runtime.TENSORRT_RTX,
         FloatType.FLOAT16,

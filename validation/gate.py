@@ -66,7 +66,7 @@ def validate_bundle(
         read_reference(bundle.folder / REFERENCE),
         limits,
         out,
-        build=facts_of_bundle(bundle.folder / REFERENCE),
+        build=facts_of_bundle(bundle.folder / REFERENCE, bundle.family),
         threads=threads,
         progress=progress,
     )

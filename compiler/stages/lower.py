@@ -1,6 +1,7 @@
 """Lower: a component model folder becomes what one target opens.
 
     onnx         model.onnx + model.onnx.data, as they are
+    ort-x86      model.onnx + model.onnx.data with products of integers
     ort-mobile   model.ort, or model.onnx + model.onnx.data beyond 2 GiB
     rtx          model.onnx in float16 and model.engine, built here without a GPU
     jetson-*     model.onnx in float16, proven by TensorRT for RTX; the board builds model.engine
@@ -47,7 +48,7 @@ class Lower(Stage):
     """
 
     name: ClassVar[str] = "lower"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     target_name: str
     component: str
@@ -58,7 +59,7 @@ class Lower(Stage):
         target = target_named(self.target_name)
         options: dict[str, Json] = {
             "component": self.component,
-            "form": "ort" if _is_mobile(target) else str(target.runtime),
+            "form": target.name if _passes_for(target) else str(target.runtime),
             "float_type": str(target.float_type),
             "compute_capabilities": list(target.compute_capabilities),
             "engine_on_device": target.engine_on_device,
@@ -67,8 +68,7 @@ class Lower(Stage):
         }
         if target.float_type is FloatType.FLOAT16:
             options["cast"] = _cast().identity()
-        if _is_mobile(target):
-            options["convolutions"] = _integer_products().identity()
+        options["passes"] = [step.identity() for step in _passes_for(target)]
         return options
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -90,6 +90,8 @@ class Lower(Stage):
             refuse_simulated(model, target, self.component)
             if _is_mobile(target):
                 lowered = self._lower_for_mobile(model, source, out, progress)
+            elif _passes_for(target):
+                lowered = self._lower_for_x86(target, model, out, progress)
             else:
                 lowered = self._lower_for_tensorrt(target, model, out, progress)
         write_lowered(lowered, out)
@@ -128,7 +130,8 @@ class Lower(Stage):
         others = quantized_names(model)  # scales and rotations, and what allocate left in floats
         weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
         known = entry_of_model(model, f"{self.component}/{ORT_FILE}", "")
-        model = _integer_products()(model, PassContext()).model
+        for step in _passes_for(target_named(self.target_name)):
+            model = step(model, PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
         if (source / DATA_FILE).stat().st_size > LARGEST_WEIGHT_BYTES:
             write_model(model, out)
@@ -156,6 +159,24 @@ class Lower(Stage):
             f"({', '.join(floats[:3])}{', …' if len(floats) > 3 else ''})",
         )
         return Lowered(entry, simulated if floats else ())
+
+    def _lower_for_x86(self, target: Target, model: ir.Model, out: Path, progress: Progress) -> Lowered:
+        from latentc.compiler.stages.onnxruntime_limits import quantized_linear_names
+        from latentc.passes.base import PassContext
+        from latentc.passes.model_file import GRAPH_FILE, write_model
+
+        weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
+        known = entry_of_model(model, f"{self.component}/{GRAPH_FILE}", "")
+        for step in _passes_for(target):
+            model = step(model, PassContext()).model
+        write_model(model, out, lambda done, name: progress(done, f"{self.component}: {name}"))
+        sizes = {
+            name: value.const_value.nbytes
+            for name, value in model.graph.initializers.items()
+            if value.const_value
+        }
+        quantized_bytes = sum(size for name, size in sizes.items() if name.startswith(weights))
+        return Lowered(replace(known, weight_bytes=sum(sizes.values()), quantized_bytes=quantized_bytes))
 
     def _lower_for_tensorrt(self, target: Target, model: ir.Model, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.rtx_engine import build_rtx_engine
@@ -188,7 +209,7 @@ class Lower(Stage):
 
 
 def _is_portable(target: Target) -> bool:
-    return target.runtime is Runtime.ONNXRUNTIME and not _is_mobile(target)
+    return target.runtime is Runtime.ONNXRUNTIME and not _passes_for(target)
 
 
 def _is_mobile(target: Target) -> bool:
@@ -201,10 +222,17 @@ def _packages(target: Target) -> tuple[str, ...]:
     return ("onnxruntime", "flatbuffers") if _is_mobile(target) else ()
 
 
-def _integer_products() -> Pass:
+def _passes_for(target: Target) -> tuple[Pass, ...]:
+    """What brings a graph into the form that onnxruntime's CPU is fast with; empty for other targets."""
+    from latentc.passes.dynamic_products import DynamicProducts
+    from latentc.passes.fuse_attention import FuseAttention
     from latentc.passes.integer_products import IntegerProducts
+    from latentc.passes.normalize_groups import NormalizeGroups
 
-    return IntegerProducts(optional=True)
+    form = (IntegerProducts(optional=True), FuseAttention(optional=True), NormalizeGroups(optional=True))
+    if target.name == "ort-x86":
+        return (DynamicProducts(optional=True), *form)
+    return form if _is_mobile(target) else ()
 
 
 def _cast() -> Pass:

@@ -60,9 +60,11 @@ def build(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory that the build may take at most: 3GiB, 800MiB.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin although it is foretold not to fit.")] = False,
 ) -> None:
     """Compile a recipe into verified bundles.
 
+    What will not fit into a target's memory, or this machine's memory and disk, is refused before it begins.
     One bundle a target in DIR/<target>, the report in DIR/report; exit code 1 when a limit is broken.
     With --memory, layers wait for one another; a size below what the largest one needs is refused.
     Where the pass allocate shared out a budget, a table says what other budgets would have given.
@@ -76,7 +78,9 @@ def build(
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     progress = ProgressLines()
     budget = None if memory is None else Budget(memory_bytes=memory_bytes_from_text(memory))
-    result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress, budget)
+    result = build_recipe(
+        loaded, tuple(target or ()), out, Store(_store(store)), progress, budget, force=force
+    )
     for front in result.fronts:
         say(front.title)
         say_table(front.head, front.rows)
@@ -150,47 +154,29 @@ def plan(
     target: TargetOption = None,
     set_: SetOption = None,
     store: StoreOption = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Measure this machine again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which steps a build would run, and why."""
-    from latentc.compiler.build import plan_of
-    from latentc.compiler.run import states_of
+    """Show what a build would run, and what it and its bundles would take.
+
+    Time is of this machine, which is measured for ten seconds once. Nothing is built.
+    """
+    from latentc.compiler.plan_states import plan_states
+    from latentc.compiler.prediction import predict
     from latentc.compiler.store import Store
+    from latentc.plan_view import plan_to_json, say_plan
     from latentc.recipes.load import load_recipe, recipe_file
-    from latentc.terminal import duration_text, say, say_json, say_table
+    from latentc.terminal import say_json
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
-    kept = Store(_store(store))
-    states = states_of(plan_of(loaded, tuple(target or ()), kept), kept)
+    place = Store(_store(store))
+    found = plan_states(loaded, tuple(target or ()), place)
+    labels = [state.step.label for state in found.states]
+    prediction = predict(loaded, found.model, found.targets, labels, place, probe_again=probe)
     if as_json:
-        say_json(
-            [
-                {
-                    "step": state.step.label,
-                    "digest": state.step.digest,
-                    "cached": state.cached,
-                    "why": state.why,
-                    "expected_s": state.expected_s,
-                    "finished": state.finished,
-                }
-                for state in states
-            ]
-        )
-        return
-    rows = [
-        [
-            state.step.label,
-            "cached" if state.cached else "run",
-            "" if state.cached or state.expected_s is None else duration_text(state.expected_s),
-            state.why,
-        ]
-        for state in states
-    ]
-    say_table(["step", "", "took", "why"], rows)
-    to_run = [state for state in states if not state.cached]
-    known = [state.left_s for state in to_run if state.left_s is not None]
-    guess = f", about {duration_text(sum(known))}" if to_run and len(known) == len(to_run) else ""
-    say(f"{len(to_run)} of {len(states)} steps to run{guess}")
+        say_json(plan_to_json(found, prediction))
+    else:
+        say_plan(found, prediction)
 
 
 @app.command(epilog="Try: latentc validate out/ort-mobile --report out/again")

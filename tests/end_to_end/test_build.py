@@ -77,7 +77,7 @@ def test_a_second_build_is_all_from_the_store_and_the_same_bytes(place: Path) ->
 
 def test_plan_says_why(place: Path) -> None:
     plan = latentc(place, "plan", "tiny.yaml", "--set", "passes.denoiser.2.split-low-rank.rank=4", "--json")
-    rows = {row["step"]: row for row in json.loads(plan.stdout)}
+    rows = {row["step"]: row for row in json.loads(plan.stdout)["steps"]}
     assert rows["export/unet"]["cached"] is True
     assert "rank" in rows["transform/unet"]["why"]
     assert rows["validate/onnx"]["why"] == "its input changed: pack"

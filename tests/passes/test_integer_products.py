@@ -39,7 +39,7 @@ def test_a_second_run_changes_nothing() -> None:
 def test_an_activation_is_rounded_once_for_all_its_readers() -> None:
     model = IntegerProducts()(model_of(GRAPH), PassContext()).model
     operators = [node.op_type for node in model.graph]
-    assert (operators.count("QuantizeLinear"), operators.count("ConvInteger")) == (2, 3)
+    assert (operators.count("QuantizeLinear"), operators.count("MatMulIntegerToFloat")) == (2, 3)
     assert "DequantizeLinear" not in operators
 
 
@@ -58,7 +58,7 @@ def test_linears_are_multiplied_as_integers(tmp_path: Path) -> None:
     static = QuantizeInt8Weights(only=("*",), static=True)(model, context).model
     result = IntegerProducts()(static, PassContext())
     operators = [node.op_type for node in result.model.graph]
-    assert (operators.count("QuantizeLinear"), operators.count("MatMulInteger")) == (1, 2)
+    assert (operators.count("QuantizeLinear"), operators.count("MatMulIntegerToFloat")) == (1, 2)
     assert "DequantizeLinear" not in operators
     feeds = inputs_of(model, sizes, seed=7)
     write_model(static, tmp_path / "before")

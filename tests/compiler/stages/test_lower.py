@@ -54,6 +54,18 @@ def test_mobile(component: Path, tmp_path: Path) -> None:
     assert lowered.entry.quantized_fp16_bytes == 2 * K * N
 
 
+def test_x86_multiplies_integers(component: Path, tmp_path: Path) -> None:
+    files = lower("ort-x86", component, tmp_path / "out")
+    assert sorted(files) == ["component.json", "model.onnx", "model.onnx.data"]
+    operators = [node.op_type for node in read_model(tmp_path / "out").graph]
+    assert "MatMulIntegerToFloat" in operators
+    entry = read_lowered(tmp_path / "out").entry
+    assert (entry.file, entry.onnx) == ("unet/model.onnx", "")
+    # 8 bits a weight and one step an output
+    assert entry.quantized_bytes == K * N + 4 * N
+    assert entry.quantized_fp16_bytes == 2 * K * N
+
+
 def test_mobile_beyond_what_ort_files_hold(
     component: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,55 @@
+"""A peer's quantized form of a denoiser: ``step_peer.py FOLDER KIND``, in an environment that has the peer.
+
+``nbits`` and ``dynamic`` are onnxruntime's own quantizers (Olive's OnnxBlockWiseRtnQuantization makes the
+first's nodes), ``openvino`` is NNCF's post-training INT8 of all products, from two samples.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    """Write FOLDER/KIND from FOLDER/float."""
+    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    source, out = folder / "float" / "model.onnx", folder / kind
+    out.mkdir(exist_ok=True)
+    if kind == "nbits":
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        quantizer = MatMulNBitsQuantizer(
+            onnx.load(source), block_size=128, is_symmetric=True, accuracy_level=4
+        )
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(out / "model.onnx"), True)
+    elif kind == "dynamic":
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(
+            source,
+            out / "model.onnx",
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QInt8,
+            use_external_data_format=True,
+        )
+    else:
+        import nncf
+        import openvino
+
+        model = openvino.Core().read_model(source)
+        inputs = dict(np.load(folder / "inputs.npz"))
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset([inputs, inputs]),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=2,
+        )
+        openvino.save_model(quantized, out / "model.xml", compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    main()
