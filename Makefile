@@ -5,7 +5,7 @@ STORE := .latentc/store
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-latency bench-step bench-kernels bench-fidelity bench-aarch64 bench-plan clean
+.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-scale bench-latency bench-step bench-kernels bench-fidelity bench-aarch64 bench-plan clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -56,6 +56,9 @@ bench-split: .venv/dev  ## low-rank split + INT4 against plain INT4, both famili
 bench-passes: .venv/dev  ## seconds of each pass for a million weights, on layers of FLUX.1's size (15 minutes)
 	$(BIN)/python -m tests.bench.pass_speed
 	$(BIN)/python -m tests.bench.split_accuracy
+
+bench-scale: .venv/dev  ## memory, time, floor and kills of large denoisers (ARGS="--model flux --memory 2048 --floor": 31 GB of disk)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale.run $(ARGS)
 
 bench-step: .venv/dev  ## seconds of one denoiser step at published widths (20 minutes, 12 GB; ARGS="--peers PYTHON")
 	$(BIN)/python -m tests.bench.step_speed .latentc/bench-step $(ARGS)

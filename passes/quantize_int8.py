@@ -131,6 +131,8 @@ def quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedge
     joint = JointTensors(
         lambda: _rounded(name, read_floats(source), ledger),
         {"codes": (ir.DataType.INT8, shape), "steps": (ir.DataType.FLOAT16, shape[:1])},
+        (source,),
+        4 * source.nbytes,
     )
     codes = initializer(graph, codes_name, joint.tensor("codes"))
     steps = initializer(graph, f"{name}.steps", joint.tensor("steps"))

@@ -163,6 +163,8 @@ def _split_weight(
             "along": (ir.DataType.INT8, (R, N)),
             "along.step": (ir.DataType.FLOAT16, ()),
         },
+        (source,),
+        3 * 4 * K * N,
     )
     rest = joint.tensor("rest")
     rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
