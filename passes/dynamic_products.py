@@ -164,6 +164,11 @@ def _factor(
         ledger.record(LayerLoss(name, "dynamic-products", relative_error(held.floats(), weight)))
         return {"codes": held.codes, "steps": held.steps}
 
-    joint = JointTensors(compute, {"codes": (ir.DataType.INT8, (K, N)), "steps": (ir.DataType.FLOAT, (N,))})
+    joint = JointTensors(
+        compute,
+        {"codes": (ir.DataType.INT8, (K, N)), "steps": (ir.DataType.FLOAT, (N,))},
+        [tensor for one in (stored, *(side for pair in branches for side in pair)) for tensor in one.tensors],
+        6 * 4 * K * N,
+    )
     codes = initializer(graph, f"{name}.int8", joint.tensor("codes"))
     return Factor(codes, initializer(graph, f"{name}.scale", joint.tensor("steps")))
