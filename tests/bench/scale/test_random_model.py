@@ -9,8 +9,9 @@ import numpy as np
 from tests.bench.scale.random_model import RandomModel
 
 from latentc.compiler.safetensors_file import read_safetensors
+from latentc.runtime.manifest import Json
 
-VAE = {"block_out_channels": [32], "norm_num_groups": 8, "latent_channels": 4}
+VAE: dict[str, Json] = {"block_out_channels": [32], "norm_num_groups": 8, "latent_channels": 4}
 
 
 def test_shards_hold_every_weight_once(tmp_path: Path) -> None:
