@@ -81,7 +81,7 @@ bench-aarch64: .venv/dev  ## the bundle of `make demo` on an emulated aarch64 (r
 	$(BIN)/python tests/device/aarch64.py .latentc/aarch64 $(OUT)/ort-mobile
 
 bench-plan: .venv/dev  ## what `latentc plan` foretells against ten builds and their runs (half an hour, goes on where it was)
-	$(BIN)/python -m tests.bench.plan_accuracy
+	$(BIN)/python -m tests.bench.plan_accuracy $(ARGS)
 
 clean:  ## remove what the tasks made, the environment excepted
 	rm -rf $(OUT) .latentc build dist .mypy_cache .ruff_cache .pytest_cache

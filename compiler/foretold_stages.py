@@ -62,6 +62,7 @@ class _Fitted:
     export_turns: float = 37e6
     export_node_turns: float = 4e6
     export_power: float = 0.7
+    loading_turns: float = 60e6
     torch_live: float = 1.3
     lowering_copies: float = 4.4
     converting_s: float = 12.0
@@ -172,6 +173,7 @@ class StageForecaster:
         }[label]
         seconds, live = self._draw(prompts)
         weights = self._parameter_bytes
+        seconds += 1e-9 * FITTED.loading_turns * speeds.python_ns
         seconds += weights / 2 / (1e9 * speeds.disk_read_gb_s) + 2 * weights / (1e9 * speeds.memory_gb_s)
         memory = weights + live
         disk = self.reference_bytes if label == "reference" else self._record_bytes(label)

@@ -5,7 +5,7 @@
 
 The kernel sums in 32 bits, and turns sums into floats, with steps and bias, while they are in the cache. Of
 what else onnxruntime has, QLinearConv rounds its output to 8 bits, which costs 7 to 17 dB of a layer, and
-ConvInteger, whose kernel is signed and stands on the left, runs at a quarter of float32's speed.
+ConvInteger, whose kernel is signed and stands on the left, runs at a third of float32's speed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class NormalizeGroups(Pass):
     """Rewrite GroupNormalization for onnxruntime's CPU."""
 
     name: ClassVar[str] = "normalize-groups"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     preserves: ClassVar[bool] = True
 
     def apply(self, model: ir.Model, context: PassContext) -> PassResult:
@@ -56,21 +56,22 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
         [rows.outputs[0], one, zero],
         attributes={"epsilon": node.attributes.get_float("epsilon", 1e-5)},
     )
-    (scale, C), (shift, _) = (_column(graph, vector) for vector in node.inputs[1:3])
-    channels = _constant(graph, f"shape.channels.{C}", np.array([0, C, -1], np.int64))
-    lines = ir.node("Reshape", [normal.outputs[0], channels])
-    scaled = ir.node("Mul", [lines.outputs[0], scale])
-    shifted = ir.node("Add", [scaled.outputs[0], shift])
+    tensor = constant(node.inputs[1])
+    channels = 0 if tensor is None else tensor.size
+    split = _constant(graph, f"shape.channels.{channels}", np.array([0, channels, -1], np.int64))
+    pixels = ir.node("Reshape", [normal.outputs[0], split])
+    scaled = ir.node("Mul", [pixels.outputs[0], _column(graph, node.inputs[1])])
+    shifted = ir.node("Add", [scaled.outputs[0], _column(graph, node.inputs[2])])
     sizes = ir.node("Shape", [picture])
     whole = ir.node("Reshape", [shifted.outputs[0], sizes.outputs[0]])
     nodes = {
         "groups": rows,
         "normal": normal,
-        "channels": lines,
+        "pixels": pixels,
         "scaled": scaled,
         "shifted": shifted,
         "sizes": sizes,
-        "picture": whole,
+        "whole": whole,
     }
     for ending, new in nodes.items():
         new.name = new.outputs[0].name = f"{name}.{ending}"
@@ -89,16 +90,14 @@ def _constant(
     return known if known is not None else initializer(graph, name, ir.tensor(array))
 
 
-def _column(graph: ir.Graph, vector: ir.Value | None) -> tuple[ir.Value, int]:
-    """``vector`` [C] as a constant [C, 1], and C."""
+def _column(graph: ir.Graph, vector: ir.Value | None) -> ir.Value:
+    """``vector`` [C] as a constant [C, 1]."""
     tensor = constant(vector)
     if vector is None or tensor is None:
         raise AssertionError("it was a constant before")
     name = f"{name_of(vector)}.column"
     known = graph.initializers.get(name)
     shape = (*shape_of(tensor), 1)
-    if known is None:
-        known = initializer(
-            graph, name, lazy(tensor, lambda array: array.reshape(shape), shape, tensor.dtype)
-        )
-    return known, shape[0]
+    return known or initializer(
+        graph, name, lazy(tensor, lambda array: array.reshape(shape), shape, tensor.dtype)
+    )

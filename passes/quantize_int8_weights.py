@@ -11,7 +11,8 @@ into MatMulNBits and rounds them to INT8 when it runs, TensorRT keeps the weight
              y = MatMul(DequantizeLinear(x.int8, x.step), w)
 
 With ``static`` what these linears multiply is INT8 as well, in one step that recorded inputs decide: W8A8,
-which TensorRT multiplies as integers, and onnxruntime as MatMulInteger (latentc.passes.integer_products).
+which TensorRT multiplies as integers, and onnxruntime as MatMulIntegerToFloat
+(latentc.passes.integer_products).
 """
 
 from __future__ import annotations

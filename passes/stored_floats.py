@@ -21,14 +21,14 @@ class StoredFloats:
     Args:
         shape: of the floats.
         is_float: no codes are behind it.
+        sources: the constants that they are made of.
         read: gives them, float32.
-        tensors: what ``read`` reads.
     """
 
     shape: tuple[int, ...]
     is_float: bool
+    sources: tuple[ir.TensorProtocol, ...]
     read: Callable[[], Floats]
-    tensors: tuple[ir.TensorProtocol, ...] = ()
 
 
 def stored_floats(value: ir.Value | None) -> StoredFloats | None:
@@ -36,7 +36,7 @@ def stored_floats(value: ir.Value | None) -> StoredFloats | None:
     tensor = constant(value)
     if tensor is not None:
         is_float = tensor.dtype.is_floating_point()
-        return StoredFloats(shape_of(tensor), is_float, lambda: read_floats(tensor), (tensor,))
+        return StoredFloats(shape_of(tensor), is_float, (tensor,), lambda: read_floats(tensor))
     node = value.producer() if value is not None else None
     if node is None or node.op_type not in ("Cast", "DequantizeLinear") or len(node.inputs) > 2:
         return None
@@ -50,8 +50,8 @@ def stored_floats(value: ir.Value | None) -> StoredFloats | None:
     return StoredFloats(
         source.shape,
         False,
+        (*source.sources, *steps.sources),
         lambda: source.read() * _spread(steps.read(), source.shape, axis, block),
-        (*source.tensors, *steps.tensors),
     )
 
 

@@ -22,7 +22,7 @@ from latentc.passes.weights import Array
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>\n'
 REPEATS = 9
 DRAW = np.random.default_rng(0)
-STEP, ZERO, SIGNED_ZERO = np.float32(0.03), np.uint8(128), np.int8(0)
+STEP, ZERO = np.array(0.03, np.float32), np.array(128, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def convolutions(C: int, N: int, side: int) -> tuple[float, list[Form]]:
     picture, kernel = {"x": floats(1, C, side, side)}, codes(N, C, 3, 3)
     graph = f"g (float[1,{C},{side},{side}] x) => (float[1,{N},{side},{side}] y)"
     quantize = "q = QuantizeLinear (x, s, z)"
-    scale: dict[str, Array] = {"s": np.asarray(STEP), "z": np.asarray(ZERO)}
+    scale: dict[str, Array] = {"s": STEP, "z": ZERO}
     rows = {"x": DRAW.integers(0, 255, (1, side * side, 9 * C)).astype(np.uint8)}
     return 2.0 * C * N * 9 * side**2, [
         Form(
@@ -138,7 +138,10 @@ def attentions(heads: int, tokens: int, width: int) -> tuple[float, list[Form]]:
     given = {name: floats(1, tokens, heads * width) for name in "xkv"}
     sides = f"float[1,{tokens},{heads * width}]"
     graph = f"g ({sides} x, {sides} k, {sides} v) => ({sides} y)"
-    shapes = {"cut": np.array([0, 0, heads, width]), "whole": np.array([0, 0, heads * width])}
+    shapes: dict[str, Array] = {
+        "cut": np.array([0, 0, heads, width]),
+        "whole": np.array([0, 0, heads * width]),
+    }
     return 4.0 * heads * tokens**2 * width, [
         Form(
             "MatMul, Softmax, MatMul",
@@ -146,7 +149,7 @@ def attentions(heads: int, tokens: int, width: int) -> tuple[float, list[Form]]:
             "d = Transpose <perm = [0,2,1,3]> (a) e = Transpose <perm = [0,2,3,1]> (b) "
             "f = Transpose <perm = [0,2,1,3]> (c) h = MatMul (d, e) i = Mul (h, s) p = Softmax (i) "
             "m = MatMul (p, f) n = Transpose <perm = [0,2,1,3]> (m) y = Reshape (n, whole) }",
-            shapes | {"s": np.asarray(np.float32(width**-0.5))},
+            shapes | {"s": np.array(width**-0.5, np.float32)},
             given,
         ),
         Form(

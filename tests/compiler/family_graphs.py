@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,10 @@ def with_random_weights(spec: ComponentSpec, config: Config) -> nn.Module:
         for name, tensor in module.state_dict().items()
     }
     module.load_state_dict(fresh, assign=True)
+    positions: Any = getattr(module, "pos_embed", None)
+    if type(positions).__name__ == "QwenEmbedRope":
+        # its tables are neither weights nor buffers, and were left on the meta device
+        module.pos_embed = type(positions)(positions.theta, positions.axes_dim, positions.scale_rope)
     return module.eval().requires_grad_(False)
 
 
