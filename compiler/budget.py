@@ -13,6 +13,8 @@ from latentc.errors import ResourceError, UsageError
 
 _SLACK_BYTES = 96 << 20
 """What is kept free beside all estimates: freed memory that the allocator holds on to, buffers, a stack."""
+_MOST_WORKERS = 4
+"""Each takes the memory of a layer, and beyond four the disk is what they wait for."""
 _MIB = 1 << 20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(MiB|GiB|MB|GB)", re.IGNORECASE)
 _UNITS = {"mib": 2**20, "gib": 2**30, "mb": 10**6, "gb": 10**9}
@@ -27,7 +29,7 @@ class Budget:
         memory_bytes: that the process may take, all of it; None: as much as ``workers`` layers need.
     """
 
-    workers: int = field(default_factory=threads)
+    workers: int = field(default_factory=lambda: min(threads(), _MOST_WORKERS))
     memory_bytes: int | None = None
 
     def room_bytes(self, where: str, largest_bytes: int) -> int | None:

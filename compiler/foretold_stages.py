@@ -239,7 +239,6 @@ class StageForecaster:
         seconds += 2 * one.trace.parameters / (1e9 * speeds.disk_read_gb_s)
         seconds += sum(pass_seconds(step, one.plain, self._machine) for step in one.passes)
         memory = 8 * max((4 * math.prod(shape) for shape in one.trace.weights.values()), default=0)
-        memory += 2 * one.trace.parameters  # the checkpoint, mapped
         if any(step.needs_calibration for step in one.passes):
             samples = self._recipe.calibration.samples
             seconds += 2 * samples * ort_rates(self._machine).seconds(works_of(one.plain))
