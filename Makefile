@@ -5,7 +5,7 @@ STORE := .latentc/store
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-latency bench-step bench-kernels bench-fidelity bench-aarch64 clean
+.PHONY: help demo test check format golden demo-models bench-kill bench-split bench-passes bench-scale bench-latency bench-step bench-kernels bench-fidelity bench-aarch64 bench-plan clean
 
 help:  ## list the tasks
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -57,6 +57,9 @@ bench-passes: .venv/dev  ## seconds of each pass for a million weights, on layer
 	$(BIN)/python -m tests.bench.pass_speed
 	$(BIN)/python -m tests.bench.split_accuracy
 
+bench-scale: .venv/dev  ## memory, time, floor and kills of large denoisers (ARGS="--model flux --memory 2048 --floor": 31 GB of disk)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.scale.run $(ARGS)
+
 bench-step: .venv/dev  ## seconds of one denoiser step at published widths (20 minutes, 12 GB; ARGS="--peers PYTHON")
 	$(BIN)/python -m tests.bench.step_speed .latentc/bench-step $(ARGS)
 
@@ -76,6 +79,9 @@ bench-fidelity: .venv/dev .latentc/bench-fidelity/venv/made  ## 4-bit methods at
 
 bench-aarch64: .venv/dev  ## the bundle of `make demo` on an emulated aarch64 (root and Debian needed)
 	$(BIN)/python tests/device/aarch64.py .latentc/aarch64 $(OUT)/ort-mobile
+
+bench-plan: .venv/dev  ## what `latentc plan` foretells against ten builds and their runs (half an hour, goes on where it was)
+	$(BIN)/python -m tests.bench.plan_accuracy $(ARGS)
 
 clean:  ## remove what the tasks made, the environment excepted
 	rm -rf $(OUT) .latentc build dist .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,8 @@ _OLD_T5 = {"encoder.embed_tokens.weight": "shared.weight", "shared.weight": "enc
 NEVER_BOUND = (
     "position_ids",  # stored by transformers before 4.31, computed from the config since
     "logit_scale",
+    "rotary_emb.inv_freq",  # likewise
+    "lm_head.weight",  # guesses the next word, which no text encoder is asked for
 )
 """Ends of keys that a checkpoint may hold without any graph using them."""
 
@@ -20,6 +22,11 @@ def keys_of(class_name: str, weight: str) -> tuple[str, ...]:
     keys = [weight]
     if class_name == "CLIPTextModel":
         keys.append(f"text_model.{weight}")  # before transformers 5
+    elif class_name in ("Gemma2Model", "Qwen3Model"):
+        keys.append(f"model.{weight}")  # of a file that can also write text
+    elif class_name == "Qwen2_5_VLForConditionalGeneration":
+        # before transformers 4.52
+        keys.append(weight.replace("model.language_model.", "model.").replace("model.visual.", "visual."))
     elif class_name == "T5EncoderModel" and weight in _OLD_T5:
         keys.append(_OLD_T5[weight])
     elif class_name == "AutoencoderKL":

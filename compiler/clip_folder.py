@@ -65,7 +65,7 @@ def open_clip(root: Path) -> ClipFolder:
     if not weights_path.is_file():
         raise ModelError(str(weights_path), "is missing", _AGAIN)
     weights = read_safetensors(weights_path)
-    weights.require_finite()
+    weights.sha256_of_finite()
     vision = config.get("vision_config")
     side = vision.get("image_size", 224) if isinstance(vision, dict) else None
     if not isinstance(side, int):

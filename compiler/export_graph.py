@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 OPSET = 21
 IR_VERSION = 10
 
+MASKED = -6e4
+"""What is added to the scores of masked tokens: float16 has it, and its exponential is 0."""
+
 
 def graph_of(flat: FlatComponent, name: str) -> ir.Model:
     """Export ``flat`` without any weight value.
@@ -92,17 +95,22 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> ir.Value:
-    """softmax(query · scale @ keyᵀ) @ value: one Transpose instead of the exporter's nine shape nodes."""
+    """softmax(query · scale @ keyᵀ + mask) @ value: one Transpose, not the exporter's nine shape nodes."""
     from onnxscript import opset21 as op
 
-    if attn_mask is not None or is_causal or enable_gqa or dropout_p or query.shape is None:
-        raise InternalError("scaled_dot_product_attention", "is called with a mask, which no component does")
+    if is_causal or enable_gqa or dropout_p or query.shape is None:
+        raise InternalError("scaled_dot_product_attention", "is called in a way that no component does")
     width = query.shape[-1]
     if not isinstance(width, int):
         raise InternalError("scaled_dot_product_attention", "the width of a head is not fixed")
     scaled = op.Mul(query, op.Constant(value_float=float(width**-0.5 if scale is None else scale)))
-    weights = op.Softmax(op.MatMul(scaled, op.Transpose(key, perm=[0, 1, 3, 2])), axis=-1)
-    result: ir.Value = op.MatMul(weights, value)
+    scores = op.MatMul(scaled, op.Transpose(key, perm=[0, 1, 3, 2]))
+    if attn_mask is not None and attn_mask.dtype == ir.DataType.BOOL:
+        zero, lowest = op.Constant(value_float=0.0), op.Constant(value_float=MASKED)
+        attn_mask = op.Where(attn_mask, zero, lowest)
+    if attn_mask is not None:
+        scores = op.Add(scores, attn_mask)
+    result: ir.Value = op.MatMul(op.Softmax(scores, axis=-1), value)
     return result
 
 

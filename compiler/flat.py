@@ -7,7 +7,7 @@ Only torch code lives here; import this file inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 from latentc.compiler.exportable_parts import make_exportable
-from latentc.errors import ModelError, nearest
-from latentc.recipes.families.catalogue import FAMILIES
-from latentc.recipes.family import ComponentSpec, Library, TensorSpec, size_of
+from latentc.errors import ModelError
+from latentc.recipes.family import ComponentSpec, TensorSpec, axis_size, size_of
 
 if TYPE_CHECKING:
     from latentc.recipes.config import Config
@@ -27,8 +26,8 @@ PREFIX = "original."
 """What stands before a weight's own name in a flat module."""
 
 _EXAMPLE_SIZES = {"B": 2, "T": 7, "S": 12}
-_EXAMPLE_STEPS = {"h": 4, "w": 6, "H": 4, "W": 6}
-"""How often a component's step goes into the height and width of its example."""
+_EXAMPLE_STEPS = {"step": {"h": 4, "w": 6}, "pixel_step": {"H": 4, "W": 6}}
+"""How often a component's steps go into the height and width of its example."""
 
 
 class FlatModule(nn.Module):
@@ -49,13 +48,23 @@ class FlatModule(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Run the component; one output comes as it is, several as a tuple."""
+        _check_axes(self.inputs, tensors)
         arguments: dict[str, Any] = dict(self._fixed)
         for spec, tensor in zip(self.inputs, tensors, strict=True):
             _put(arguments, spec.place, tensor)
-        call = getattr(self.original, self._method) if self._method else self.original
-        result = call(**arguments)
+        call = _attribute(self.original, self._method) if self._method else self.original
+        result = call(**{name: _tuples(value) for name, value in arguments.items()})
         outputs = tuple(_found(result, spec.place) for spec in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _check_axes(specs: Sequence[TensorSpec], tensors: Sequence[torch.Tensor]) -> None:
+    """Tell the tracer that axes of one name have one size, which it does not see from every module."""
+    check: Any = torch._check  # ships no types
+    sizes: dict[str, int] = {}
+    for spec, tensor in zip(specs, tensors, strict=True):
+        for axis, size in zip(spec.axes, tensor.shape, strict=True):
+            check(sizes.setdefault(axis, size) == size)
 
 
 def _put(arguments: dict[str, Any], place: str, tensor: torch.Tensor) -> None:
@@ -66,12 +75,23 @@ def _put(arguments: dict[str, Any], place: str, tensor: torch.Tensor) -> None:
     arguments[last] = tensor
 
 
+def _tuples(value: Any) -> Any:  # noqa: ANN401 # arguments of any module
+    """A dictionary whose keys count from 0 as the tuple that it means."""
+    if isinstance(value, dict) and all(key.isdigit() for key in value):
+        return tuple(value[str(index)] for index in range(len(value)))
+    return value
+
+
 def _found(result: Any, place: str) -> torch.Tensor:  # noqa: ANN401 # whatever the library returns
-    """What lies at ``place``: dots between attributes and numbers."""
-    for part in place.split("."):
-        result = result[int(part)] if part.lstrip("-").isdigit() else getattr(result, part)
-    tensor: torch.Tensor = result
-    return tensor
+    """What lies at ``place``; where it names several, they stand side by side on the last axis."""
+    tensors = [_attribute(result, one) for one in place.split("+")]
+    return torch.cat(tensors, dim=-1) if len(tensors) > 1 else tensors[0]
+
+
+def _attribute(value: Any, path: str) -> Any:  # noqa: ANN401 # of whatever the library returns
+    for part in path.split("."):
+        value = value[int(part)] if part.lstrip("-").isdigit() else getattr(value, part)
+    return value
 
 
 @dataclass(frozen=True)
@@ -102,34 +122,47 @@ def module_on_meta(class_name: str, config: Mapping[str, Json]) -> nn.Module:
     """Make the module from its architecture alone: weights without storage, buffers with their values.
 
     Raises:
-        ModelError: the class is not one that latentc exports, or refuses the config.
+        ModelError: neither diffusers nor transformers has such a class of models, or it refuses the config.
     """
-    libraries = {spec.class_name: spec.library for family in FAMILIES for spec in family.components}
-    if class_name not in libraries:
-        raise ModelError(class_name, "is no class that latentc exports", nearest(class_name, libraries))
-    library = libraries[class_name]
-    with torch.device("meta"):
-        module = _module(class_name, library, config)
+    module = module_without_values(class_name, config)
     if any(True for _ in module.buffers()):
         # Buffers (position ids) are computed, not stored in the checkpoint: they need their values. Only
         # text encoders have some; making their weights for real and dropping them at once is affordable.
         from accelerate import init_empty_weights  # type: ignore[import-untyped] # ships no types
 
         with init_empty_weights(include_buffers=False):
-            module = _module(class_name, library, config)
+            module = _module(class_name, config)
     return module.eval().requires_grad_(False)
 
 
-def _module(class_name: str, library: Library, config: Mapping[str, Json]) -> nn.Module:
+def module_without_values(class_name: str, config: Mapping[str, Json]) -> nn.Module:
+    """Make the module with weights and buffers that have shapes alone: enough to say what it computes.
+
+    Raises:
+        ModelError: as module_on_meta.
+    """
+    with torch.device("meta"):
+        return _module(class_name, config).eval().requires_grad_(False)
+
+
+def _module(class_name: str, config: Mapping[str, Json]) -> nn.Module:
     import diffusers
     import transformers
 
     values = dict(config)
+    is_diffusers = hasattr(diffusers, class_name)
+    found = getattr(diffusers if is_diffusers else transformers, class_name, None)
+    kind = diffusers.ModelMixin if is_diffusers else transformers.PreTrainedModel
+    # a class that is no model is never made, whatever a folder's json names
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ModelError(
+            class_name, "is no model of diffusers or transformers", "use a model that diffusers can load"
+        )
+    model_class: Any = found
     try:
-        if library is Library.DIFFUSERS:
-            model: nn.Module = getattr(diffusers, class_name).from_config(values)
+        if is_diffusers:
+            model: nn.Module = model_class.from_config(values)
             return model
-        model_class = getattr(transformers, class_name)
         typed = model_class.config_class.from_dict(values)
         # Eager attention is plain matrix products and a softmax, with the mask added in the open.
         typed._attn_implementation = "eager"
@@ -155,16 +188,17 @@ def flat_component(spec: ComponentSpec, module: nn.Module) -> FlatComponent:
     """
     config = config_of(module)
     refuse_extras(spec, config)
-    make_exportable(module)
-    flat = FlatModule(module, spec)
+    flat = FlatModule(make_exportable(module), spec)
     sizes = {axis: size_of(size, config) for axis, size in spec.sizes}
-    step = sizes.pop("step", 1)
-    sizes |= _EXAMPLE_SIZES | {axis: times * step for axis, times in _EXAMPLE_STEPS.items()}
-    examples = tuple(
-        torch.zeros([sizes[axis] for axis in tensor.axes], dtype=getattr(torch, tensor.dtype))
-        for tensor in flat.inputs
-    )
+    for name, axes in _EXAMPLE_STEPS.items():
+        sizes |= {axis: times * sizes.get(name, 1) for axis, times in axes.items()}
+    examples = tuple(_example(tensor, _EXAMPLE_SIZES | sizes) for tensor in flat.inputs)
     return FlatComponent(flat.eval(), flat.inputs, flat.outputs, examples)
+
+
+def _example(tensor: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
+    shape = [axis_size(axis, sizes) or int(axis.rstrip("*")) for axis in tensor.axes]
+    return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
 
 
 def refuse_extras(spec: ComponentSpec, config: Config) -> None:

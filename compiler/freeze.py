@@ -21,6 +21,7 @@ from latentc.compiler.stages.transform import PASSES_FILE
 from latentc.errors import GateFailed, RecipeError
 from latentc.passes.allocate import Allocate
 from latentc.passes.pass_text import pass_from_options
+from latentc.recipes.family import Component, ComponentSpec
 from latentc.recipes.load import LoadedRecipe
 from latentc.recipes.strict_yaml import yaml_from_plain
 from latentc.validation.build_facts import facts_of_component
@@ -84,9 +85,10 @@ def freeze(
     tried: list[Evaluation] = []
     while True:
         plan = plan_of(loaded, targets)
-        label = f"transform/{_folder_of(loaded, component)}"
+        spec = _spec_of(loaded, component)
+        label = f"transform/{spec.component}"
         artifacts = run_plan(plan if evaluations else _up_to(plan, label), store, observer)
-        facts = facts_of_component(artifacts[label].path / PASSES_FILE, component)
+        facts = facts_of_component(artifacts[label].path / PASSES_FILE, spec)
         allocate = _allocate_of(loaded.recipe.passes[component][place])
         ratio = allocate.max_ratio
         if evaluations:
@@ -152,11 +154,10 @@ def _place_of(loaded: LoadedRecipe) -> tuple[str, int]:
     )
 
 
-def _folder_of(loaded: LoadedRecipe, component: str) -> str:
-    """The folder name of what a recipe calls ``component``."""
-    if component != DENOISER:
-        return component
-    return str(open_model_of(loaded, read_values=False).family.denoiser)
+def _spec_of(loaded: LoadedRecipe, component: str) -> ComponentSpec:
+    """What a recipe calls ``component``."""
+    family = open_model_of(loaded, read_values=False).family
+    return family.spec(family.denoiser if component == DENOISER else Component(component))
 
 
 def _allocate_of(spec: PassSpec) -> Allocate:

@@ -88,6 +88,7 @@ def _facts_of_bundle(path: Path) -> Facts:
         f"sampling: {manifest.scheduler.name}, "
         + ", ".join(f"{key} {value}" for key, value in sampling.items()),
         *(f"simulated: {line}" for line in manifest.simulated),
+        *(() if manifest.is_validated else ("not validated: nothing was compared with the original",)),
     )
     rows = tuple(
         (

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentc.compiler.known_files import KnownFiles
 from latentc.compiler.safetensors_file import SafetensorsFile, read_safetensors
+from latentc.compiler.toolchain import threads
 from latentc.errors import ModelError
 from latentc.recipes.families.catalogue import family_of_pipeline
 from latentc.recipes.family import Component, Family
@@ -69,6 +72,7 @@ class ModelFolder:
         scheduler_config: as in scheduler_config.json.
         tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
         checkpoint: one file that holds components of it, or None.
+        scanned: SHA-256 of files of weights that were read when it was opened, by path.
     """
 
     root: Path
@@ -78,6 +82,7 @@ class ModelFolder:
     scheduler_config: Mapping[str, Json]
     tokenizers: Mapping[str, Path]
     checkpoint: Path | None = None
+    scanned: Mapping[Path, str] = field(default_factory=dict)
 
     def folder_of(self, component: Component) -> ComponentFolder:
         """The subfolder whose weights ``component`` uses; raises ModelError when the family has none."""
@@ -108,11 +113,14 @@ class ModelFolder:
                 path for path in tokenizer.iterdir() if path.suffix in (".json", ".txt", ".model")
             )
         own = [path for path in paths if path != self.checkpoint]
-        digests = {path.relative_to(self.root).as_posix(): sha256_of(path) for path in own}
+        digests = {path.relative_to(self.root).as_posix(): self._sha256_of(path) for path in own}
         if self.checkpoint is not None:
-            digest = sha256_of(self.checkpoint)
+            digest = self._sha256_of(self.checkpoint)
             digests |= {f"{name}/checkpoint": digest for name in self.from_checkpoint}
         return digests
+
+    def _sha256_of(self, path: Path) -> str:
+        return self.scanned.get(path) or sha256_of(path)
 
     @property
     def from_checkpoint(self) -> tuple[str, ...]:
@@ -124,7 +132,14 @@ class ModelFolder:
         )
 
 
-def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool = True) -> ModelFolder:
+def open_model(
+    root: Path,
+    checkpoint: Path | None = None,
+    *,
+    read_values: bool = True,
+    read_weights: bool = True,
+    known: KnownFiles | None = None,
+) -> ModelFolder:
     """Screen the pipeline in ``root``.
 
     Args:
@@ -133,6 +148,9 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
             ``root`` has the rest.
         read_values: also read every weight once, to refuse NaN and infinity; False when only the
             architecture matters.
+        read_weights: open the safetensors files; False when they need not even be there, and components have
+            no files.
+        known: files that were read before, and need not be read again.
 
     Raises:
         ModelError: something is missing, damaged, or not safe to open; names the file and the way out.
@@ -144,12 +162,16 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
     index = read_json(index_path, "point to a folder written by save_pretrained of a diffusers pipeline")
     family = family_of_pipeline(_class_name(index_path, index.get("_class_name")))
     held = None if checkpoint is None else read_safetensors(checkpoint)
-    if held is not None and read_values:
-        held.require_finite()
     components: dict[str, ComponentFolder] = {}
     for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
         components[name] = _component(
-            root, name, wanted, index_path, index.get(name), held, read_values=read_values
+            root,
+            name,
+            wanted,
+            index_path,
+            index.get(name),
+            held,
+            read_weights=read_weights,
         )
     if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
         from latentc.compiler.single_file import likeness
@@ -159,6 +181,9 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
             f"holds no component of a {family.pipeline_class}; it looks like {likeness(held)}",
             "name the base that belongs to this checkpoint: model.base in the recipe",
         )
+    stored = [file for one in components.values() for file in one.files if isinstance(file, SafetensorsFile)]
+    files = stored if held is None else [held, *stored]
+    scanned = _scanned(files, known or KnownFiles()) if read_values else {}
     scheduler_path = root / "scheduler" / "scheduler_config.json"
     scheduler = read_json(scheduler_path, "copy the pipeline's scheduler folder as well")
     return ModelFolder(
@@ -169,7 +194,15 @@ def open_model(root: Path, checkpoint: Path | None = None, *, read_values: bool 
         scheduler,
         _tokenizers(root, family),
         checkpoint,
+        scanned,
     )
+
+
+def _scanned(files: Sequence[SafetensorsFile], known: KnownFiles) -> dict[Path, str]:
+    """SHA-256 of every file of weights, by its path; several are read at a time."""
+    with ThreadPoolExecutor(threads()) as pool:
+        digests = pool.map(lambda file: known.sha256(file.path, file.sha256_of_finite), files)
+        return dict(zip((file.path for file in files), digests, strict=True))
 
 
 def _component(
@@ -180,7 +213,7 @@ def _component(
     entry: Json,
     checkpoint: SafetensorsFile | None,
     *,
-    read_values: bool,
+    read_weights: bool,
 ) -> ComponentFolder:
     seen = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if seen != wanted:
@@ -208,10 +241,8 @@ def _component(
         found = converted(checkpoint, wanted, config)
         if found is not None:
             return ComponentFolder(folder, wanted, config, (found,))
-    files = tuple(read_safetensors(path) for path in _weight_files(root, folder))
-    if read_values:
-        for file in files:
-            file.require_finite()
+    paths = _weight_files(root, folder) if read_weights else ()
+    files = tuple(read_safetensors(path) for path in paths)
     return ComponentFolder(folder, wanted, config, files)
 
 

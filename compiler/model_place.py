@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentc.compiler.known_files import KnownFiles
 from latentc.compiler.model_folder import PICKLES, ModelFolder, open_model
 from latentc.errors import ModelError, RecipeError
 from latentc.recipes.load import LoadedRecipe
@@ -64,10 +65,12 @@ def model_place(loaded: LoadedRecipe) -> ModelPlace:
     return ModelPlace(path)
 
 
-def open_model_of(loaded: LoadedRecipe, *, read_values: bool = True) -> ModelFolder:
+def open_model_of(
+    loaded: LoadedRecipe, *, read_values: bool = True, known: KnownFiles | None = None
+) -> ModelFolder:
     """The pipeline that ``loaded`` names, opened; see model_place and open_model for what may be wrong."""
     place = model_place(loaded)
-    return open_model(place.folder, place.checkpoint, read_values=read_values)
+    return open_model(place.folder, place.checkpoint, read_values=read_values, known=known)
 
 
 def _path(text: str, loaded: LoadedRecipe) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from latentc.compiler.budget import Budget
 from latentc.compiler.clip_folder import open_clip
 from latentc.compiler.model_folder import ModelFolder
 from latentc.compiler.recipe_passes import passes_of
@@ -22,7 +23,9 @@ from latentc.compiler.stages.sensitivity import Sensitivity
 from latentc.compiler.stages.transform import Transform
 from latentc.compiler.stages.validate import Validate
 from latentc.compiler.tokenizer_entry import tokenizer_entries
+from latentc.errors import ModelError, RecipeError
 from latentc.passes.lora_file import lora_file
+from latentc.recipes.families.catalogue import FAMILIES
 from latentc.recipes.family import Component
 from latentc.recipes.load import LoadedRecipe
 from latentc.recipes.target import Runtime, Target, target_named
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 _CALIBRATION_SEEDS = 2**32
 """Where the seeds of calibration begin: beyond those of any validation, so that no noise is seen twice."""
+_DRAW_NOTHING = "take passes that need no recorded inputs, and set validation.count to 0"
 
 
 @dataclass(frozen=True)
@@ -63,25 +67,43 @@ class _Steps:
         return step
 
 
-def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence[str]) -> Plan:
+def plan_recipe(
+    loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence[str], budget: Budget | None = None
+) -> Plan:
     """What has to be done to build ``loaded`` for ``target_names``.
 
     Args:
         loaded: the recipe.
         model: the pipeline that it names, opened.
         target_names: names from latentc.recipes.target.TARGETS.
+        budget: of the machine; None takes the default.
 
     Raises:
+        ResourceError: the original, which draws, is larger than the budget.
         RecipeError: a component, prompt set, limit or pass of the recipe does not exist or does not fit.
-        ModelError: a LoRA or the CLIP model cannot be read.
+        ModelError: a LoRA or the CLIP model cannot be read, or the family cannot be drawn.
         TargetError: there is no such target.
     """
     recipe = loaded.recipe
     family = model.family
+    if not family.is_drawn:
+        drawn = ", ".join(one.name for one in FAMILIES if one.is_drawn)
+        raise ModelError(
+            str(model.root),
+            f"is of the family '{family.name}', which latentc exports but cannot draw with yet: nothing "
+            "could validate a bundle of it",
+            f"use a model of one of: {drawn}",
+        )
     targets = [target_named(name) for name in target_names]
     components = [spec.component for spec in family.components]
     passes = passes_of(loaded, family)
     limits_from_recipe(recipe.validation.limits, family)  # refused now, not after an hour
+    if recipe.validation.limits and not recipe.validation.count:
+        raise RecipeError(
+            f"{loaded.file}: validation.limits",
+            "count is 0, so nothing is drawn that limits could judge",
+            "remove the limits, or set count to at least 1",
+        )
     sampling = _sampling(loaded, model)
     prompts = _prompts(loaded)
 
@@ -101,7 +123,11 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
         )
         for component in components
     }
-    reference = steps.add(Step("reference", _reference(loaded, model, sampling, prompts), {}))
+    reference = (
+        {"reference": steps.add(Step("reference", _reference(loaded, model, sampling, prompts), {}))}
+        if prompts
+        else {}
+    )
     needs_calibration = any(_takes_calibration(chain) for chain in passes.values())
     needs_rows = any(one.needs_rows for chain in passes.values() for one in chain)
     calibration = (
@@ -129,6 +155,7 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
                     model.root,
                     model.digest_of(component),
                     model.checkpoint,
+                    budget or Budget(),
                 ),
                 {
                     "export": exported[component],
@@ -155,19 +182,33 @@ def plan_recipe(loaded: LoadedRecipe, model: ModelFolder, target_names: Sequence
                 f"pack/{target.name}",
                 _pack(target, loaded, model),
                 {
-                    "reference": reference,
+                    **reference,
                     **{str(component): step for component, step in lowered.items()},
                     **{f"transform/{component}": step for component, step in transformed.items()},
                 },
             )
         )
         limits = tuple(sorted(recipe.validation.limits.items()))
-        steps.add(Step(f"validate/{target.name}", Validate(limits), {"pack": packed}))
+        if reference:
+            steps.add(Step(f"validate/{target.name}", Validate(limits), {"pack": packed}))
+    if budget is not None and (reference or calibration or sensitivity):
+        _require_original_fits(model, budget)
     return Plan(recipe.name, tuple(steps.made))
 
 
 def _takes_calibration(chain: Sequence[Pass]) -> bool:
     return any(one.needs_calibration for one in chain)
+
+
+def _require_original_fits(model: ModelFolder, budget: Budget) -> None:
+    """Raise ResourceError when the original, which draws in float32, takes more than the budget."""
+    values = (
+        tensor.size
+        for component in model.components.values()
+        for file in component.files
+        for tensor in file.tensors.values()
+    )
+    budget.require(str(model.root), "drawing with the original", 4 * sum(values), _DRAW_NOTHING)
 
 
 def _sampling(loaded: LoadedRecipe, model: ModelFolder) -> SamplingOptions:
@@ -191,6 +232,8 @@ def _sampling(loaded: LoadedRecipe, model: ModelFolder) -> SamplingOptions:
 
 def _prompts(loaded: LoadedRecipe) -> tuple[str, ...]:
     chosen = loaded.recipe.validation
+    if not chosen.count:
+        return ()
     return read_prompts(chosen.prompts, chosen.count, loaded.file.parent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from latentc.errors import ModelError, PassError, RecipeError, nearest
+from latentc.passes.allocate import Allocate
 from latentc.passes.base import Pass
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.fuse_lora import FuseLora
@@ -15,11 +16,15 @@ from latentc.recipes.load import LoadedRecipe
 
 DENOISER = "denoiser"
 
+_SKIPPING = ("smooth", "rotate", "split-subspace", "split-low-rank", "quantize-activations", "quantize-int4")
+"""Passes that leave alone what the family says, where a recipe does not say which linears to skip."""
+
 
 def passes_of(loaded: LoadedRecipe, family: Family) -> Mapping[Component, tuple[Pass, ...]]:
     """The passes of every component of ``family``, in order.
 
-    A component that the recipe does not mention is only canonicalized. LoRAs are fused right after
+    A component that the recipe does not mention is only canonicalized. Linears that the family leaves alone
+    are skipped, unless the recipe says otherwise or lets ``allocate`` decide. LoRAs are fused right after
     ``canonicalize``, before anything is split or quantized.
 
     Raises:
@@ -37,10 +42,15 @@ def passes_of(loaded: LoadedRecipe, family: Family) -> Mapping[Component, tuple[
             raise RecipeError(
                 where, f"{family.name} has no component '{name}'", nearest(name, [DENOISER, *names])
             )
+        is_allocated = any(spec.name == Allocate.name for spec in specs)
+        left_alone = [] if is_allocated else [one.pattern for one in family.spec(component).left_alone]
         chain = []
         for index, spec in enumerate(specs):
+            options = dict(spec.options)
+            if left_alone and spec.name in _SKIPPING:
+                options.setdefault("skip", [*left_alone])
             try:
-                chain.append(pass_from_options(spec.name, spec.options))
+                chain.append(pass_from_options(spec.name, options))
             except PassError as error:
                 place = error.where if error.where not in ("passes", spec.name) else spec.name
                 raise RecipeError(f"{where}[{index}]: {place}", error.message, error.fix) from error

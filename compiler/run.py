@@ -11,6 +11,7 @@ from typing import Protocol
 from latentc.compiler.explain import reason_stale
 from latentc.compiler.finished_units import share_finished
 from latentc.compiler.plan import Plan
+from latentc.compiler.returned_memory import returned_memory
 from latentc.compiler.stage import ResumableStage, Step
 from latentc.compiler.store import Artifact, Store, disk_error, is_disk_error
 from latentc.errors import ResourceError
@@ -146,5 +147,6 @@ def _make(
 def _published(step: Step, work: Path, store: Store, run: Callable[[Path], None]) -> Artifact:
     """What ``run`` makes of ``work/content``, in the store."""
     began_s = time.monotonic()
-    run(work / "content")
+    with returned_memory():
+        run(work / "content")
     return store.publish(step.digest, step.key, work, time.monotonic() - began_s)

@@ -6,11 +6,11 @@ the data's start, leave no holes and end with the file (safetensors README, "For
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MAX_HEADER_BYTES = 16 * 2**20
 """The format allows 100 MB; the largest published pipelines need less than 1 MB."""
 
-CHUNK_VALUES = 4 * 2**20
-"""How many values are looked at together when a file is scanned."""
+CHUNK_VALUES = 2**20
+"""How many values are read together."""
 
 _COPY_AGAIN = "copy or download the file again"
 _DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F32": np.dtype("<f4")}
@@ -53,23 +53,30 @@ class SafetensorsFile:
     path: Path
     tensors: Mapping[str, StoredTensor]
 
-    @cached_property
-    def _bytes(self) -> npt.NDArray[np.uint8]:
-        return np.memmap(self.path, dtype=np.uint8, mode="r")
-
     def float32(self, name: str) -> npt.NDArray[np.float32]:
-        """The values of ``name`` in its shape; a copy unless they are stored as float32."""
-        tensor = self.tensors[name]
-        return _as_float32(self._raw(tensor), tensor.dtype).reshape(tensor.shape)
+        """The values of ``name`` in its shape, in memory of their own.
 
-    def require_finite(self) -> None:
-        """Read every value once, a few MiB at a time.
+        They are read a few MiB at a time, and not mapped: mapped pages count as memory of the process.
+        """
+        tensor = self.tensors[name]
+        values = np.empty(tensor.size, np.float32)
+        for start, part in self._chunks(tensor):
+            _widen(part, tensor.dtype, values[start : start + part.size])
+        return values.reshape(tensor.shape)
+
+    def sha256_of_finite(self) -> str:
+        """Read every byte once, a few MiB at a time: SHA-256 of the file, in hexadecimal.
 
         Raises:
             ModelError: a value is NaN or infinite; names the tensor and the first such place.
         """
-        for name, tensor in self.tensors.items():
-            for start, values in self._chunks(tensor):
+        with self.path.open("rb") as file:
+            digest = hashlib.sha256(file.read(min((t.offset for t in self.tensors.values()), default=-1)))
+        for name, tensor in self.tensors.items():  # in the order of the file, which has no holes
+            for start, raw in self._chunks(tensor):
+                digest.update(raw.data)
+                values = np.empty(raw.size, np.float32)
+                _widen(raw, tensor.dtype, values)
                 finite = np.isfinite(values)
                 if not finite.all():
                     flat = start + int(np.argmin(finite))
@@ -79,23 +86,30 @@ class SafetensorsFile:
                         f"the value at {place} is {values[flat - start]}, finite values were expected",
                         "take another checkpoint; this one is damaged or its training diverged",
                     )
+        return digest.hexdigest()
 
-    def _raw(self, tensor: StoredTensor) -> npt.NDArray[np.generic]:
+    def _chunks(self, tensor: StoredTensor) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+        """The values as they lie in the file, each part with its place; a part is gone with the next."""
         dtype = _DTYPES[tensor.dtype]
-        end = tensor.offset + tensor.size * dtype.itemsize
-        return self._bytes[tensor.offset : end].view(dtype)
+        buffer = np.empty(min(CHUNK_VALUES, tensor.size), dtype)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(tensor.offset)
+            for start in range(0, tensor.size, CHUNK_VALUES):
+                part = buffer[: tensor.size - start]
+                waiting = part.data.cast("B")
+                while waiting:
+                    count = file.readinto(waiting)
+                    if not count:
+                        raise ModelError(str(self.path), "became shorter while it was read", _COPY_AGAIN)
+                    waiting = waiting[count:]
+                yield start, part
 
-    def _chunks(self, tensor: StoredTensor) -> Iterator[tuple[int, npt.NDArray[np.floating]]]:
-        raw = self._raw(tensor)
-        for start in range(0, tensor.size, CHUNK_VALUES):
-            part = raw[start : start + CHUNK_VALUES]
-            yield start, _as_float32(part, "BF16") if tensor.dtype == "BF16" else part  # type: ignore[misc]
 
-
-def _as_float32(raw: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.float32]:
+def _widen(raw: npt.NDArray[np.generic], dtype: str, out: npt.NDArray[np.float32]) -> None:
     if dtype == "BF16":  # the upper half of a float32
-        return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return raw.astype(np.float32, copy=False)
+        np.left_shift(raw, np.uint32(16), out=out.view(np.uint32))
+    else:
+        np.copyto(out, raw)
 
 
 def read_safetensors(path: Path) -> SafetensorsFile:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
+from latentc.compiler.batches import batches_of
 from latentc.compiler.original import DenoiserCall, Original, Tensors
 from latentc.errors import ModelError
 from latentc.recipes.family import Component, TensorSpec
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.int64]"
 Arrays: TypeAlias = "dict[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]]"
-
-MOST_TOGETHER = 16
-"""Prompts drawn together at most."""
-
-PIXELS_TOGETHER = 2**18
-"""Pixels drawn together at most, but at least one picture: a VAE decoder takes about 10 KiB a pixel."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +101,6 @@ class DrawnBatch:
     denoiser: Mapping[Place, Record]
 
 
-def batch_size(height: int, width: int) -> int:
-    """How many pictures of ``height`` × ``width`` pixels are drawn together; sums depend on it a little."""
-    return max(1, min(MOST_TOGETHER, PIXELS_TOGETHER // (height * width)))
-
-
 def spread(count: int, prompts: int, steps: int, *, is_guided: bool) -> tuple[Place, ...]:
     """``count`` places, evenly over the steps and in turn over prompts and halves.
 
@@ -138,12 +128,6 @@ def _next(place: Place, prompts: int, steps: int, *, is_guided: bool) -> Place:
     if is_guided and place.half == 1:
         return Place(0, place.step, 0)
     return Place(0, (place.step + 1) % steps, 1)
-
-
-def batches_of(prompts: int, height: int, width: int) -> tuple[range, ...]:
-    """Which of ``prompts`` prompts are drawn together, for pictures of ``height`` × ``width`` pixels."""
-    together = batch_size(height, width)
-    return tuple(range(start, min(start + together, prompts)) for start in range(0, prompts, together))
 
 
 class Drawing:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
+from latentc.compiler.batches import batches_of
 from latentc.compiler.finished_units import FinishedUnits
-from latentc.compiler.sampling_loop import batches_of
 from latentc.errors import ModelError
 from latentc.runtime import noise
 

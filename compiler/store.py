@@ -6,6 +6,7 @@
     partial/<digest>/                      work of a resumable stage, kept when its process is gone
     bad/<digest>-<n>/                      what was found damaged, kept for a look
     locks/<digest>                         held while a digest is being made
+    known-files.json                       SHA-256 of model files that were read (compiler/known_files.py)
     plans/<name>.json                      the keys of the last plan, to say why a step is stale
 
 An artifact is published by fsync of its files and folders, a rename, and fsync of the parent. Its correctness
@@ -96,6 +97,11 @@ class Store:
                 str(root), f"cannot be used as a store: {error.strerror}", "choose --store DIR"
             ) from error
         self._sweep()
+
+    @property
+    def known_files(self) -> Path:
+        """Where latentc.compiler.known_files keeps digests."""
+        return self.root / "known-files.json"
 
     def find(self, digest: str) -> Artifact | None:
         """The artifact of ``digest`` if it is there and every byte is as written; damage is set aside."""

@@ -62,7 +62,8 @@ def _gives_first_input(node: ir.Node) -> bool:
         # The step is 1 when absent; with it, an equal shape means that every element is kept in place.
         steps = _constant(node.inputs[4]) if len(node.inputs) > 4 else np.ones(1)
         return steps is not None and bool((steps == 1).all()) and _same_shape(node)
-    if node.op_type == "Expand":
+    if node.op_type in ("Expand", "Squeeze"):
+        # torch squeezes nothing where the size is not 1; the exporter writes a Squeeze all the same
         return _same_shape(node)
     if node.op_type in ("Div", "Mul"):
         factor = _constant(node.inputs[1])

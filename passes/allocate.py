@@ -56,7 +56,7 @@ class Allocate(Pass):
     """Choose bits and rank of every linear under one budget, by what the final latents lose."""
 
     name: ClassVar[str] = "allocate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     preserves: ClassVar[bool] = True
 
     max_ratio: float = field(

@@ -6,7 +6,10 @@ A pass prints as ``split-low-rank{rank=32}`` and latentc.passes.pass_text reads 
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, final
@@ -102,15 +105,37 @@ class LossLedger:
     losses: list[LayerLoss] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     front: list[FrontPoint] = field(default_factory=list)
+    _of_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     def record(self, loss: LayerLoss) -> None:
         """Add ``loss``; a weight that is pulled twice is recorded once."""
-        if loss not in self.losses:
-            self.losses.append(loss)
+        losses = self._current().losses
+        if loss not in losses:
+            losses.append(loss)
 
     def try_out(self, *trials: Trial) -> None:
         """Add what was tried, each trial once."""
-        self.trials.extend(trial for trial in trials if trial not in self.trials)
+        known = self._current().trials
+        known.extend(trial for trial in trials if trial not in known)
+
+    def add(self, other: LossLedger) -> None:
+        """Take over the losses and trials of ``other``."""
+        for loss in other.losses:
+            self.record(loss)
+        self.try_out(*other.trials)
+
+    @contextmanager
+    def apart(self) -> Iterator[LossLedger]:
+        """A ledger of its own for what this thread records within."""
+        own = self._of_thread.ledger = LossLedger()
+        try:
+            yield own
+        finally:
+            del self._of_thread.ledger
+
+    def _current(self) -> LossLedger:
+        current: LossLedger = getattr(self._of_thread, "ledger", self)
+        return current
 
     def offer(self, *points: FrontPoint) -> None:
         """Add what could be chosen, and what was."""

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from latentc.errors import PassError
-from latentc.passes.model_file import GRAPH_FILE, write_model
+from latentc.passes.model_file import write_model
+from latentc.passes.model_writer import GRAPH_FILE
 from latentc.passes.value_types import infer_types
 from latentc.passes.weights import Array, Floats, name_of
 

@@ -186,7 +186,7 @@ def _permuted(graph: ir.Graph, weight: ir.Value, permutation: tuple[int, ...], u
     if tensor is None:
         raise AssertionError("a constant has a value")
     shape = tuple(shape_of(tensor)[axis] for axis in permutation)
-    turned = lazy(tensor, lambda values: np.transpose(values, permutation), shape, tensor.dtype)
+    turned = lazy(tensor, lambda values: np.transpose(values, permutation), shape, tensor.dtype, 0)  # a view
     if all(use.node is user for use in weight.uses()):
         return replace_initializer(graph, weight, turned)
     name = f"{name_of(weight)}.transposed"

@@ -174,7 +174,7 @@ def _fuse(graph: ir.Graph, path: Path, adapter: Adapter, layer: _Layer, scale: f
         turned = delta.T if layer.is_linear else delta.reshape(layer.shape)
         return values.astype(np.float32) + np.float32(scale * adapter.scale) * turned
 
-    fused = lazy(tensor, program, shape_of(tensor), ir.DataType.FLOAT)
+    fused = lazy(tensor, program, shape_of(tensor), ir.DataType.FLOAT, 3 * tensor.nbytes)
     replace_initializer(graph, graph.initializers[layer.weight.name or ""], fused)
 
 

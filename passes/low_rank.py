@@ -22,15 +22,18 @@ from latentc.passes.rounding import Rounding, rounded_weight
 from latentc.passes.weights import Floats
 from latentc.recipes.choice import Choice
 
-EXACT_SIDE = 1536
+EXACT_SIDE = 512
 """Up to this smaller side the singular vectors are exact (an eigendecomposition of the Gram matrix in
-float64: 0.1 s at 1280); beyond, subspace iteration from a fixed start, 1.0005 times the least residual."""
+float64); beyond, subspace iteration from a fixed start (Halko, Martinsson and Tropp 2011, algorithm 4.4):
+1.0005 times the least residual."""
 _OVERSAMPLED = 16
 _ROUNDS = 4
 _WARM_ROUNDS = 2
 _DAMPING = 0.1  # of the mean moment: the best of 0.001, 0.01 and 0.1 on inputs that were not recorded
 _PATIENCE = 1.02  # a refinement may be this much worse and the next one still be the best
 _LEFT_STEP = np.float32(2.0**-7)
+_PART = 1 << 20
+"""Weights that a product is subtracted from at a time."""
 
 
 class BranchType(Choice):
@@ -59,6 +62,17 @@ class Branch:
         right, left = self._factors()
         return np.asarray(right @ left, dtype=np.float32)
 
+    def take_from(self, weight: Floats) -> None:
+        """Subtract the product from ``weight`` [K, N] where it lies, a few MiB at a time."""
+        right, left = self._factors()
+        # along the axis that lies apart: the parts are whole pieces of memory
+        if weight.flags.f_contiguous:
+            weight, right, left = weight.T, left.T, right.T
+        rows = max(1, _PART // weight.shape[1])
+        for start in range(0, len(weight), rows):
+            part = slice(start, start + rows)
+            weight[part] -= right[part] @ left
+
     def outputs(self, rows: Floats) -> Floats:
         """What the branch gives for ``rows`` [M, K]: [M, N], by two thin products."""
         right, left = self._factors()
@@ -86,6 +100,13 @@ def largest_rank(K: int, N: int, group: int, branch: BranchType, max_ratio: floa
     return (free_bytes - branch_bytes(K, N, 0, branch)) // (
         branch_bytes(K, N, 1, branch) - branch_bytes(K, N, 0, branch)
     )
+
+
+def fit_bytes(K: int, N: int, rank: int) -> int:
+    """Memory that it takes at most to fit a branch of ``rank`` to a [K, N] weight, which lies elsewhere."""
+    side = min(K, N)
+    exact = 8 * (K * N + 4 * side * side) if side <= EXACT_SIDE else 0
+    return exact + 6 * 4 * (rank + _OVERSAMPLED) * (K + N) + 3 * 4 * _PART
 
 
 def low_rank_branch(
@@ -184,9 +205,8 @@ def _fit(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None
     The rows of left are the leading right singular vectors of moments^½ · matrix; right is what ``matrix``
     gives along them. That is the least error with the moments as without, and needs no inverse.
     """
-    subspace = _leading(matrix, rank, moments, start)
-    basis = subspace[:, :rank]
-    along = matrix @ basis
+    subspace, along = _leading(matrix, rank, moments, start)
+    basis, along = subspace[:, :rank], along[:, :rank]
     sizes = np.sqrt(_nonzero(np.linalg.norm(along, axis=0)))
     right = (along / sizes).astype(np.float32)
     left = (basis.T * sizes[:, None]).astype(np.float32)
@@ -195,15 +215,19 @@ def _fit(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None
     return _Fit(right * signs, left * signs[:, None], subspace)
 
 
-def _leading(matrix: Floats, rank: int, moments: Floats | None, start: Floats | None) -> Floats:
+def _leading(
+    matrix: Floats, rank: int, moments: Floats | None, start: Floats | None
+) -> tuple[Floats, Floats]:
     """Right singular vectors of moments^½ · ``matrix`` [K, N] as columns, the ``rank`` leading ones first.
 
-    From ``start``, an earlier subspace, few rounds of subspace iteration do: a refinement changes little.
+    With them ``matrix`` times these. From ``start``, an earlier subspace, few rounds of subspace iteration
+    do: a refinement changes little.
     """
     K, N = matrix.shape
     width = min(K, N, rank + _OVERSAMPLED)
     if start is None and moments is None and min(K, N) <= EXACT_SIDE:
-        return _exact(matrix, width)
+        subspace = _exact(matrix, width)
+        return subspace, matrix @ subspace
     rounds = _WARM_ROUNDS
     if start is None:
         rounds = _ROUNDS
@@ -213,8 +237,9 @@ def _leading(matrix: Floats, rank: int, moments: Floats | None, start: Floats | 
         seen = matrix @ subspace
         subspace = np.linalg.qr(matrix.T @ (seen if moments is None else moments @ seen))[0]
     seen = (matrix @ subspace).astype(np.float64)
-    _, vectors = np.linalg.eigh(seen.T @ (seen if moments is None else moments @ seen))
-    return np.asarray(subspace @ vectors[:, ::-1].astype(np.float32), dtype=np.float32)
+    vectors = np.linalg.eigh(seen.T @ (seen if moments is None else moments @ seen))[1][:, ::-1]
+    turned = np.asarray(subspace @ vectors.astype(np.float32), dtype=np.float32)
+    return turned, np.asarray(seen @ vectors, dtype=np.float32)
 
 
 def _exact(matrix: Floats, width: int) -> Floats:

@@ -14,7 +14,7 @@ This is the form that onnxruntime fuses into MatMulNBits and that TensorRT keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -29,7 +29,7 @@ from latentc.passes.calibration import read_samples
 from latentc.passes.drifted_ways import drifted_ways
 from latentc.passes.gptq import row_factor
 from latentc.passes.int4_layers import int4_linears, other_weights, require_canonical_linears
-from latentc.passes.int4_weight import Int4Weight, int4_weight
+from latentc.passes.int4_weight import Int4Weight, int4_weight, int4_weight_and_error
 from latentc.passes.layer_inputs import moments_of
 from latentc.passes.layer_rows import rows_of
 from latentc.passes.moments import Moments, output_norm
@@ -39,11 +39,13 @@ from latentc.passes.rounding import Rounding, gptq_weight, scale_estimated_weigh
 from latentc.passes.walk import Drift, walk
 from latentc.passes.weights import (
     ORIGINAL,
+    ORIGINAL_NORM,
     SPLIT_GROUP,
     Array,
     Floats,
     Linear,
     finite_floats,
+    own_floats,
     read,
     read_floats,
 )
@@ -51,10 +53,10 @@ from latentc.passes.weights import (
 
 @dataclass(frozen=True)
 class QuantizeInt4(Pass):
-    """Quantize the weights of linears to symmetric INT4 through NNCF; activations stay as they are."""
+    """Quantize the weights of linears to symmetric INT4; activations stay as they are."""
 
     name: ClassVar[str] = "quantize-int4"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     preserves: ClassVar[bool] = False
 
     group: int = field(default=64, metadata=limits(16, 256, "inputs that share a step: a power of two"))
@@ -120,7 +122,8 @@ class QuantizeInt4(Pass):
                 refusals.append(refusal)
                 continue
             if linear.name in walked:
-                self._replace(model.graph, linear, partial(_arrays_of, walked[linear.name]))
+                codes = partial(_arrays_of, walked[linear.name])
+                replace_by_codes(model.graph, linear, codes, ir.DataType.INT4, self.group)
             else:
                 rows = rows_of(self.name, linear, context).fit if self.needs_rows else None
                 self._quantize(model.graph, linear, moments.get(linear.name), rows, context.ledger)
@@ -146,7 +149,7 @@ class QuantizeInt4(Pass):
             best = self._best(linear.name, list(ways), errors, size, context.ledger)
             quantized = found[linear.name] = list(ways.values())[best]
             original = weight if before is None else read_floats(before)
-            self._record(linear.name, weight, original, quantized, context.ledger)
+            self._record(linear.name, quantized.error(weight), _norm(original), context.ledger)
             return quantized.floats()
 
         walk(model, linears, samples, quantize)
@@ -163,10 +166,14 @@ class QuantizeInt4(Pass):
         source = linear.weight.const_value
         if source is None:
             raise PassError(self.name, f"'{linear.name}' has no value")
-        self._replace(graph, linear, lambda: self._compute(linear.name, source, moments, rows, ledger))
-
-    def _replace(self, graph: ir.Graph, linear: Linear, compute: Callable[[], Mapping[str, Array]]) -> None:
-        replace_by_codes(graph, linear, compute, ir.DataType.INT4, self.group)
+        replace_by_codes(
+            graph,
+            linear,
+            lambda: self._compute(linear.name, source, moments, rows, ledger),
+            ir.DataType.INT4,
+            self.group,
+            work_floats=0.5 if moments is None else 6,
+        )
 
     def _compute(
         self,
@@ -176,23 +183,32 @@ class QuantizeInt4(Pass):
         rows: Floats | None,
         ledger: LossLedger,
     ) -> Mapping[str, Array]:
-        weight = finite_floats(read(source), name, self.name)
         stored = source.meta.get(ORIGINAL)
+        if moments is None:
+            weight = own_floats(source, name, self.name)
+            quantized, error = int4_weight_and_error(weight, self.group)
+            original_norm = source.meta.get(ORIGINAL_NORM)
+            if original_norm is not None:
+                norm = original_norm()
+            else:
+                norm = _norm(weight if stored is None else read(stored))
+            self._record(name, error, norm, ledger)
+            return _arrays_of(quantized)
+        weight = np.ascontiguousarray(own_floats(source, name, self.name))
         original = weight if stored is None else read_floats(stored)
-        quantized = int4_weight(weight, self.group)
-        if moments is not None:
-            fitted = (
-                gptq_weight(weight, quantized.steps, row_factor(moments.fit))
-                if rows is None
-                else scale_estimated_weight(weight, self.group, rows)
-            )
-            ways = (quantized, fitted)
-            errors = [output_norm(way.floats() - weight, moments.held_out) for way in ways]
-            names = (str(Rounding.NEAREST), str(self.rounding))
-            size = output_norm(original, moments.held_out)
-            quantized = ways[self._best(name, names, errors, size, ledger)]
-        self._record(name, weight, original, quantized, ledger)
-        return _arrays_of(quantized)
+        nearest = int4_weight(weight, self.group)
+        fitted = (
+            gptq_weight(weight, nearest.steps, row_factor(moments.fit))
+            if rows is None
+            else scale_estimated_weight(weight, self.group, rows)
+        )
+        ways = (nearest, fitted)
+        errors = [output_norm(way.floats() - weight, moments.held_out) for way in ways]
+        names = (str(Rounding.NEAREST), str(self.rounding))
+        size = output_norm(original, moments.held_out)
+        best = ways[self._best(name, names, errors, size, ledger)]
+        self._record(name, best.error(weight), _norm(original), ledger)
+        return _arrays_of(best)
 
     def _best(
         self, name: str, ways: Sequence[str], errors: Sequence[float], size: float, ledger: LossLedger
@@ -210,12 +226,12 @@ class QuantizeInt4(Pass):
         )
         return best
 
-    def _record(
-        self, name: str, weight: Floats, original: Floats, quantized: Int4Weight, ledger: LossLedger
-    ) -> None:
-        norm = np.linalg.norm(original)
-        error = np.linalg.norm(quantized.floats() - weight)
-        ledger.record(LayerLoss(name, self.name, float(error / norm) if norm > 0 else 0.0))
+    def _record(self, name: str, error: float, norm: float, ledger: LossLedger) -> None:
+        ledger.record(LayerLoss(name, self.name, error / norm if norm > 0 else 0.0))
+
+
+def _norm(weight: Array) -> float:
+    return float(np.linalg.norm(weight))
 
 
 def _arrays_of(quantized: Int4Weight) -> Mapping[str, Array]:

@@ -107,7 +107,7 @@ class QuantizeInt8(Pass):
                 refusals.append(Refusal(convolution.name, "calibration saw nothing but zeros"))
                 continue
             convolution.node.replace_input_with(0, quantized_input(graph, source, step))
-            _quantize_kernel(graph, convolution, context.ledger)
+            quantize_kernel(graph, convolution, context.ledger)
             _correct_bias(graph, convolution.node, found.biases)
             changes.append(Change(convolution.name, f"int8, activations in steps of {step:.4g}"))
         return PassResult(model, tuple(changes), tuple(refusals))
@@ -118,7 +118,8 @@ class QuantizeInt8(Pass):
             return calibrated_convolutions(Path(folder), samples, self.correct_biases)
 
 
-def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedger) -> None:
+def quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedger) -> None:
+    """Store the kernel of ``convolution`` as codes with a step an output; nothing is read yet."""
     name, shape, source = convolution.name, convolution.shape, convolution.weight.const_value
     codes_name = f"{name}.codes"
     if codes_name in graph.initializers:  # two Convs share the kernel
@@ -130,6 +131,8 @@ def _quantize_kernel(graph: ir.Graph, convolution: Convolution, ledger: LossLedg
     joint = JointTensors(
         lambda: _rounded(name, read_floats(source), ledger),
         {"codes": (ir.DataType.INT8, shape), "steps": (ir.DataType.FLOAT16, shape[:1])},
+        (source,),
+        4 * source.nbytes,
     )
     codes = initializer(graph, codes_name, joint.tensor("codes"))
     steps = initializer(graph, f"{name}.steps", joint.tensor("steps"))

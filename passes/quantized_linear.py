@@ -16,6 +16,7 @@ def replace_by_codes(
     compute: Callable[[], Mapping[str, Array]],
     dtype: ir.DataType,
     group: int = 0,
+    work_floats: float = 3,
 ) -> None:
     """Let ``linear`` multiply by what is dequantized from codes.
 
@@ -25,10 +26,17 @@ def replace_by_codes(
         compute: called when the weight is written; gives ``codes`` [K, N] and ``steps``.
         dtype: of the codes, INT4 or INT8.
         group: inputs that share a step, steps [K / group, N]; 0: one step an output, steps [N].
+        work_floats: memory that ``compute`` takes besides the weight, in float32 arrays of its shape.
     """
     K, N = linear.shape
     step_shape = (K // group, N) if group else (N,)
-    joint = JointTensors(compute, {"codes": (dtype, (K, N)), "steps": (ir.DataType.FLOAT16, step_shape)})
+    source = linear.weight.const_value
+    joint = JointTensors(
+        compute,
+        {"codes": (dtype, (K, N)), "steps": (ir.DataType.FLOAT16, step_shape)},
+        () if source is None else (source,),
+        round(work_floats * 4 * K * N),
+    )
     codes = initializer(graph, f"{linear.name}.codes", joint.tensor("codes"))
     steps = initializer(graph, f"{linear.name}.steps", joint.tensor("steps"))
     del graph.initializers[linear.name]

@@ -32,7 +32,7 @@ class Rotate(InputRewrite):
     """Multiply blocks of what linears read by a Hadamard matrix, and their weights by its inverse."""
 
     name: ClassVar[str] = "rotate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     considered: ClassVar[str] = "latentc.rotated"
     mixes_channels: ClassVar[bool] = True
 

@@ -35,7 +35,7 @@ class Smooth(InputRewrite):
     """Scale the channels of what linears multiply, so that 4 bits hold them better."""
 
     name: ClassVar[str] = "smooth"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     considered: ClassVar[str] = "latentc.smoothed"
     mixes_channels: ClassVar[bool] = False
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -30,21 +31,22 @@ from latentc.passes.branch_nodes import add_beside
 from latentc.passes.dequantized import dequantized
 from latentc.passes.int4_layers import int4_linears, require_canonical_linears
 from latentc.passes.layer_inputs import moments_of
-from latentc.passes.low_rank import BranchType, branch_bytes, largest_rank, low_rank_branch
+from latentc.passes.low_rank import BranchType, branch_bytes, fit_bytes, largest_rank, low_rank_branch
 from latentc.passes.options import limits, require_power_of_two
 from latentc.passes.rounding import Rounding
 from latentc.passes.weights import (
     ORIGINAL,
+    ORIGINAL_NORM,
     SPLIT_GROUP,
     SPLIT_RANK,
     Array,
     Floats,
     JointTensors,
     Linear,
-    finite_floats,
     initializer,
-    read,
+    own_floats,
     replace_initializer,
+    shape_of,
 )
 
 _STORED = {BranchType.FLOAT16: ir.DataType.FLOAT16, BranchType.INT8: ir.DataType.INT8}
@@ -55,7 +57,7 @@ class SplitLowRank(Pass):
     """Split each linear that quantize-int4 will take into a low-rank branch and a rest."""
 
     name: ClassVar[str] = "split-low-rank"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     preserves: ClassVar[bool] = True
 
     rank: int = field(default=32, metadata=limits(1, 4096, "largest rank of a branch"))
@@ -188,10 +190,18 @@ class SplitLowRank(Pass):
             specs[f"{linear.name}.left"] = (stored, (rank, linear.shape[1]))
             if with_steps:
                 specs[f"{linear.name}.left.step"] = (ir.DataType.FLOAT16, ())
-        joint = JointTensors(lambda: self._compute(sources, rank, moments), specs)
+        norms: dict[str, float] = {}
+        joint = JointTensors(
+            lambda: self._compute(sources, rank, moments, norms),
+            specs,
+            [source for _, source in sources],
+            self._work_bytes(_joined_shape(group), moments),
+        )
         for linear, (name, source) in zip(group, sources, strict=True):
             rest = joint.tensor(f"{name}.rest")
             rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)
+            if ORIGINAL not in source.meta:
+                rest.meta[ORIGINAL_NORM] = partial(norms.__getitem__, name)
             replace_initializer(graph, linear.weight, rest)
         first = group[0]
         right = self._as_float32(graph, first.nodes[0], first.name, "right", joint, "")
@@ -227,24 +237,48 @@ class SplitLowRank(Pass):
         return node.outputs[0]
 
     def _compute(
-        self, sources: Sequence[tuple[str, ir.TensorProtocol]], rank: int, moments: Floats | None
+        self,
+        sources: Sequence[tuple[str, ir.TensorProtocol]],
+        rank: int,
+        moments: Floats | None,
+        norms: dict[str, float],
     ) -> Mapping[str, Array]:
-        """The branch of all weights side by side: ``right``, and of each weight its ``rest`` and ``left``."""
-        weights = [finite_floats(read(source), name, self.name) for name, source in sources]
-        whole = np.concatenate(weights, axis=1)
+        """The branch of all weights side by side: ``right``, and of each weight its ``rest`` and ``left``.
+
+        The weights are gone afterwards, but for their ``norms`` by name.
+        """
+        widths = [shape_of(source)[1] for _, source in sources]
+        starts = [sum(widths[:index]) for index in range(len(widths))]
+        columns = [slice(start, start + width) for start, width in zip(starts, widths, strict=True)]
+        if len(sources) == 1:
+            whole = own_floats(sources[0][1], sources[0][0], self.name)
+        else:
+            whole = np.empty((shape_of(sources[0][1])[0], sum(widths)), np.float32, order="F")
+            for (name, source), place in zip(sources, columns, strict=True):
+                whole[:, place] = own_floats(source, name, self.name)
+        for (name, _), place in zip(sources, columns, strict=True):
+            norms[name] = float(np.linalg.norm(whole[:, place]))
+        if self._is_iterated(moments):
+            whole = np.ascontiguousarray(whole)
         branch = low_rank_branch(
             whole, rank, self.branch, self.group, self.refinements, moments, self.rounding
         )
-        rests = whole - branch.product()
+        branch.take_from(whole)
         found: dict[str, Array] = {"right": branch.right, "right.steps": branch.right_steps}
-        start = 0
-        for (name, _), weight in zip(sources, weights, strict=True):
-            columns = slice(start, start + weight.shape[1])
-            found[f"{name}.rest"] = rests[:, columns]
-            found[f"{name}.left"] = branch.left[:, columns]
+        for (name, _), place in zip(sources, columns, strict=True):
+            found[f"{name}.rest"] = whole[:, place]
+            found[f"{name}.left"] = branch.left[:, place]
             found[f"{name}.left.step"] = branch.left_step
-            start = columns.stop
         return found
+
+    def _is_iterated(self, moments: Floats | None) -> bool:
+        """Whether the weight is rounded again and again while the branch is found."""
+        return moments is not None or self.refinements > 0
+
+    def _work_bytes(self, shape: tuple[int, int], moments: Floats | None) -> int:
+        """As latentc.passes.weights.Program has it, of a weight of ``shape``."""
+        K, N = shape
+        return 4 * K * N * (5 if self._is_iterated(moments) else 0) + fit_bytes(K, N, self.rank)
 
 
 def _joined_shape(group: tuple[Linear, ...]) -> tuple[int, int]:

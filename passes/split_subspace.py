@@ -94,7 +94,7 @@ class SplitSubspace(Pass):
                 refusals.append(refusal)
                 continue
             shared.mark(SUBSPACE, self.name)
-            for rank, linears in self._by_rank(shared).items():
+            for rank, linears in self.by_rank(shared).items():
                 if rank == 0:
                     refusals += [Refusal(one.name, "was given no directions by allocate") for one in linears]
                 else:
@@ -103,11 +103,12 @@ class SplitSubspace(Pass):
         moments = moments_of(self.name, model, first, context) if first else {}
         for shared, rank in wanted:
             subspace = leading_subspace(moments[shared.linears[0].name].fit, rank)
-            _split(model.graph, shared, subspace)
+            split_off(model.graph, shared, subspace)
             changes.append(Change(shared.names, f"{rank} directions of '{name_of(shared.value)}' kept apart"))
         return PassResult(model, tuple(changes), tuple(refusals))
 
-    def _by_rank(self, shared: SharedInput) -> Mapping[int, tuple[Linear, ...]]:
+    def by_rank(self, shared: SharedInput) -> Mapping[int, tuple[Linear, ...]]:
+        """Linears of ``shared`` by how many directions of it they get."""
         found: dict[int, list[Linear]] = {}
         for linear in shared.linears:
             allotment = allotment_of(linear)
@@ -116,7 +117,8 @@ class SplitSubspace(Pass):
         return {rank: tuple(linears) for rank, linears in found.items()}
 
 
-def _split(graph: ir.Graph, shared: SharedInput, subspace: Subspace) -> None:
+def split_off(graph: ir.Graph, shared: SharedInput, subspace: Subspace) -> None:
+    """Let the linears of ``shared`` read what is left of it beside ``subspace``."""
     stem = f"{name_of(shared.value)}.{len(subspace.steps)}"
     K, R = subspace.codes.shape
     codes = initializer(graph, f"{stem}.directions", ir.tensor(subspace.codes))
@@ -161,6 +163,8 @@ def _split_weight(
             "along": (ir.DataType.INT8, (R, N)),
             "along.step": (ir.DataType.FLOAT16, ()),
         },
+        (source,),
+        3 * 4 * K * N,
     )
     rest = joint.tensor("rest")
     rest.meta[ORIGINAL] = source.meta.get(ORIGINAL, source)

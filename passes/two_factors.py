@@ -128,7 +128,7 @@ def put_factors(
         return {"right": weight[:K] @ kept, "left": np.concatenate([kept.T, weight[K:]])}
 
     specs = {"right": (ir.DataType.FLOAT, (K, rank)), "left": (ir.DataType.FLOAT, (rows - K + rank, N))}
-    joint = JointTensors(compute, specs)
+    joint = JointTensors(compute, specs, (source,), 4 * source.nbytes)
     right, left = (initializer(graph, f"{place.name}.{side}", joint.tensor(side)) for side in specs)
     inner = ir.node("MatMul", [place.entry.inputs[0], right])
     inner.name = inner.outputs[0].name = f"{name_of(place.product.outputs[0])}.inner"

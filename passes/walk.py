@@ -21,7 +21,8 @@ import onnx_ir as ir
 
 from latentc.errors import PassError
 from latentc.passes.calibration import is_record_held_out
-from latentc.passes.model_file import GRAPH_FILE, read_model, write_model
+from latentc.passes.model_file import read_model, write_model
+from latentc.passes.model_writer import GRAPH_FILE
 from latentc.passes.moments import DriftMoments, DriftSums
 from latentc.passes.segments import Segment, segments_of
 from latentc.passes.weights import BRANCH_OF, Array, Floats, Linear, constant, name_of, read, read_floats

@@ -7,12 +7,12 @@ of them was taken, so the memory in use is a layer or two, whatever the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -38,6 +38,10 @@ SMALLEST_STEP = np.float32(2.0**-24)
 """The smallest positive float16: the step of what is all zeros."""
 ORIGINAL = "latentc.original"
 """Tensor meta of a rewritten weight: the tensor that its loss is measured against. Never written."""
+ORIGINAL_NORM = "latentc.original_norm"
+"""Tensor meta beside ORIGINAL: gives the norm of that tensor once the weight was computed. Never written."""
+PROGRAM = "latentc.program"
+"""Tensor meta of what a program yields: the Program. Never written."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +165,42 @@ def constant_floats(value: ir.Value | None) -> Floats | None:
 def finite_floats(array: Array, name: str, pass_name: str) -> Floats:
     """``array``, the values of the weight ``name``, as float32; raises PassError when one is not finite."""
     floats = array.astype(np.float32)
-    if not np.isfinite(floats).all():
-        raise PassError(pass_name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+    _require_finite(floats, name, pass_name)
     return floats
+
+
+def own_floats(tensor: ir.TensorProtocol, name: str, pass_name: str) -> Floats:
+    """The values of ``tensor``, the weight ``name``, as float32 that the caller may overwrite.
+
+    Raises:
+        PassError: one is not finite.
+    """
+    array = read(tensor)
+    is_own = isinstance(tensor, ir.LazyTensor) and array.flags.writeable
+    floats = array.astype(np.float32, copy=not is_own)
+    _require_finite(floats, name, pass_name)
+    return floats
+
+
+def _require_finite(floats: Floats, name: str, pass_name: str) -> None:
+    lying = floats.ravel(order="K")  # a view; the sum of squares needs no memory and is rarely too large
+    if not np.isfinite(np.vdot(lying, lying)) and not np.isfinite(floats).all():
+        raise PassError(pass_name, f"'{name}' holds NaN or infinity", "check the checkpoint")
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One computation that yields tensors when they are written.
+
+    Args:
+        sources: every tensor that it reads.
+        results_bytes: of all that it yields.
+        work_bytes: memory that it takes at most, results included, besides what it reads.
+    """
+
+    sources: tuple[ir.TensorProtocol, ...]
+    results_bytes: int
+    work_bytes: int
 
 
 def lazy(
@@ -171,51 +208,79 @@ def lazy(
     program: Callable[[Array], Array],
     shape: tuple[int, ...],
     dtype: ir.DataType,
+    work_bytes: int | None = None,
 ) -> ir.LazyTensor:
-    """``program`` applied to ``tensor`` when its values are asked for; no sooner, and nothing is kept."""
-    return ir.LazyTensor(
-        lambda: ir.Tensor(np.asarray(program(read(tensor)), order="C"), dtype=dtype),
-        dtype,
-        ir.Shape(shape),
-    )
+    """``program`` applied to ``tensor`` when its values are asked for; no sooner, and nothing is kept.
+
+    ``work_bytes`` is that of Program; None when the program makes the result and nothing else.
+    """
+
+    def compute() -> ir.TensorProtocol:
+        values = read(tensor)
+        result = np.asarray(program(values))
+        if not isinstance(tensor, ir.LazyTensor) and np.may_share_memory(result, values):
+            result = result.copy(order="K")  # whoever asks may overwrite it
+        return ir.Tensor(result, dtype=dtype)
+
+    made = ir.LazyTensor(compute, dtype, ir.Shape(shape))
+    made.meta[PROGRAM] = Program((tensor,), made.nbytes, made.nbytes if work_bytes is None else work_bytes)
+    return made
 
 
 class JointTensors:
     """Tensors that one computation yields together.
 
-    The computation runs when the first of them is asked for; its result is kept until each was taken once.
+    The computation runs when the first of them is asked for; each of its results is kept until it was taken.
     Asking again runs it again.
     """
 
-    def __init__(self, compute: Callable[[], Mapping[str, Array]], specs: Mapping[str, TensorSpec]) -> None:
-        """Remember ``compute`` and what it will yield: data type and shape by key."""
+    def __init__(
+        self,
+        compute: Callable[[], Mapping[str, Array]],
+        specs: Mapping[str, TensorSpec],
+        sources: Sequence[ir.TensorProtocol],
+        work_bytes: int,
+    ) -> None:
+        """Remember ``compute`` and what it will yield.
+
+        Args:
+            compute: gives arrays that nobody else has, by key.
+            specs: data type and shape by key.
+            sources: every tensor that it reads.
+            work_bytes: as in Program.
+        """
         self._compute = compute
         self._specs = dict(specs)
         self._results: dict[str, Array] = {}
-        self._waiting: set[str] = set()
+        results_bytes = sum(math.ceil(math.prod(shape) * dtype.itemsize) for dtype, shape in specs.values())
+        self._program = Program(tuple(sources), results_bytes, work_bytes)
 
     def tensor(self, key: str) -> ir.LazyTensor:
         """The lazy tensor for one key."""
         dtype, shape = self._specs[key]
-        return ir.LazyTensor(lambda: ir.Tensor(self._take(key), dtype=dtype), dtype, ir.Shape(shape))
+        tensor = ir.LazyTensor(lambda: self._take(key), dtype, ir.Shape(shape))
+        tensor.meta[PROGRAM] = self._program
+        return tensor
 
-    def _take(self, key: str) -> Array:
+    def _take(self, key: str) -> ir.TensorProtocol:
         if key not in self._results:
             results = self._compute()
-            self._results = {
-                name: np.asarray(_as(results[name], dtype), order="C")
-                for name, (dtype, _) in self._specs.items()
-            }
-            self._waiting = set(self._specs)
-        array = self._results[key]
-        self._waiting.discard(key)
-        if not self._waiting:
-            self._results = {}
-        return array
+            self._results = {name: _as(results[name], dtype) for name, (dtype, _) in self._specs.items()}
+        dtype, shape = self._specs[key]
+        array = self._results.pop(key)
+        if dtype is ir.DataType.INT4:
+            return ir.PackedTensor(array, dtype, shape=shape)
+        return ir.Tensor(array, dtype=dtype)
 
 
 def _as(array: Array, dtype: ir.DataType) -> Array:
-    return np.asarray(array).astype(ml_dtypes.int4 if dtype is ir.DataType.INT4 else dtype.numpy())
+    """``array`` in ``dtype``; INT4 as two codes a byte, the first in the lower half."""
+    if dtype is not ir.DataType.INT4:
+        return np.asarray(array).astype(dtype.numpy(), copy=False)
+    codes = np.ascontiguousarray(array, np.int8).reshape(-1)
+    packed = np.bitwise_and(codes[::2], 0xF).view(np.uint8)
+    packed[: codes.size // 2] |= codes[1::2].view(np.uint8) << 4
+    return packed
 
 
 def initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:

@@ -6,8 +6,9 @@ pixels, T text tokens, S image tokens (packed latents), D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from latentc.errors import ModelError, nearest
@@ -25,6 +26,14 @@ def size_of(size: Size, config: Config) -> int:
     return number(config, size) if isinstance(size, str) else size(config)
 
 
+def axis_size(axis: str, sizes: Mapping[str, int]) -> int | None:
+    """The size of ``axis``, a letter of ``sizes`` or part of one (``h/2``); None for any other."""
+    letter, _, share = axis.partition("/")
+    if letter not in sizes or not (share.isdigit() or not share):
+        return None
+    return sizes[letter] // int(share or 1)
+
+
 class Component(Choice):
     """A part of a pipeline that becomes one graph; the value is its folder in a bundle."""
 
@@ -38,13 +47,6 @@ class Component(Choice):
     VAE_DECODER = "vae_decoder"
 
 
-class Library(Choice):
-    """Where a component's class comes from."""
-
-    DIFFUSERS = "diffusers"
-    TRANSFORMERS = "transformers"
-
-
 @dataclass(frozen=True)
 class TensorSpec:
     """An input or output of a component.
@@ -52,11 +54,12 @@ class TensorSpec:
     Args:
         name: in the graph, and for whoever runs it.
         dtype: numpy's name.
-        axes: one a dimension. A dynamic one is a letter; one that ends in ``*`` is fixed for a checkpoint,
-            with a size from the component's config (ComponentSpec.sizes).
-        place: of an input: which argument of the module it is, and with dots where in it
+        axes: one a dimension. A dynamic one is a letter, or part of one (``h/2``); one that ends in ``*`` is
+            fixed for a checkpoint, with a size from the component's config (ComponentSpec.sizes).
+        place: of an input: which argument of the module it is, and with dots where in it, by key or number
             (``added_cond_kwargs.time_ids``). Of an output: where it lies in what the module returns, with
-            dots between attributes and numbers (``hidden_states.-2``).
+            dots between attributes and numbers (``hidden_states.-2``), and ``+`` between tensors that stand
+            side by side on the last axis.
         needs: a key of the config; where it is null or false there is no such tensor.
     """
 
@@ -91,12 +94,12 @@ class ComponentSpec:
     Args:
         component: which part.
         folder: of the diffusers pipeline.
-        class_name: of the module, in ``library``.
-        library: that has the class.
+        class_name: of the module, in diffusers or transformers.
         inputs: in order; some checkpoints lack some (``inputs_of``).
         outputs: in order.
-        sizes: of axes that end in ``*`` and of ``step``: how much h and w (or H and W) are multiples of.
-        method: of the module, when it is not called itself.
+        sizes: of axes that end in ``*``, of ``step``, what h and w are multiples of, and of ``pixel_step``,
+            what H and W are.
+        method: of the module, or part of it (with dots), when it is not called itself.
         fixed: arguments that are always given, by place.
         more_inputs: those whose number depends on the config.
         more_outputs: likewise.
@@ -112,7 +115,6 @@ class ComponentSpec:
     component: Component
     folder: str
     class_name: str
-    library: Library
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     sizes: tuple[tuple[str, Size], ...] = ()
@@ -136,6 +138,10 @@ class ComponentSpec:
         more = self.more_outputs(config) if self.more_outputs is not None else ()
         return (*(tensor for tensor in self.outputs if tensor.exists(config)), *more)
 
+    def why_left_alone(self, weight: str) -> str:
+        """Why the linear with ``weight`` is not quantized by default; empty when it is."""
+        return next((one.why for one in self.left_alone if fnmatchcase(weight, one.pattern)), "")
+
     def tensor(self, name: str) -> TensorSpec | None:
         """The input or output called ``name``, if any checkpoint of the family has one."""
         return next((tensor for tensor in (*self.inputs, *self.outputs) if tensor.name == name), None)
@@ -154,6 +160,8 @@ class Family:
         patch: latent pixels along each side of an image token, where the denoiser takes tokens (axis S).
         also: other pipeline classes of diffusers with the same components.
         unloaded: parts of the pipeline that the original is loaded without.
+        is_drawn: latentc can draw with it (compiler/original.py, runtime/generate.py). Components of other
+            families are exported and compiled, but nothing judges them together.
     """
 
     name: str
@@ -164,6 +172,7 @@ class Family:
     patch: int = 1
     also: tuple[str, ...] = ()
     unloaded: tuple[str, ...] = ()
+    is_drawn: bool = True
 
     def spec(self, component: Component) -> ComponentSpec:
         """The spec of ``component``; raises ModelError when this family has none."""

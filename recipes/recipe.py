@@ -93,8 +93,8 @@ class Validation(_Value):
 
     prompts: str = "demo:shapes"
     """A text file with one prompt a line, relative to the recipe, or ``demo:shapes``."""
-    count: int = Field(default=64, ge=1, le=65536)
-    """How many prompts are drawn."""
+    count: int = Field(default=64, ge=0, le=65536)
+    """How many prompts are drawn; 0: none, and the bundle is not validated."""
     seed: int = Field(default=0, ge=0)
     """Where the noise comes from; prompt number i uses seed + i."""
     clip: str | None = None

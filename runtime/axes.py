@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from latentc.errors import BundleError
 from latentc.recipes.families.catalogue import family_named
-from latentc.recipes.family import Component
+from latentc.recipes.family import Component, axis_size
 from latentc.runtime.manifest import Manifest, TensorEntry
 
 
@@ -44,11 +44,12 @@ def _axis_sizes(
 def _shape(component: Component, tensor: TensorEntry, sizes: Mapping[str, int]) -> tuple[int, ...]:
     shape = []
     for axis in tensor.shape:
-        if isinstance(axis, str) and axis not in sizes:
+        size = axis if isinstance(axis, int) else axis_size(axis, sizes)
+        if size is None:
             raise BundleError(
                 f"manifest.json: components.{component}.inputs.{tensor.name}",
                 f"has an axis '{axis}', wanted a number or one of {', '.join(sorted(sizes))}",
                 "build the bundle again",
             )
-        shape.append(sizes[axis] if isinstance(axis, str) else axis)
+        shape.append(size)
     return tuple(shape)

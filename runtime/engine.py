@@ -141,6 +141,9 @@ def build_engines(folder: Path, options: EngineOptions | None = None) -> Iterato
             "use the bundle of this device's own target",
         )
     yield from build_components(bundle, chosen, Builder(PACKAGES[bundle.target.runtime], capability))
+    if not bundle.manifest.is_validated:
+        yield "no self-test: the bundle was built without validation"
+        return
     yield "self-test"
     findings = run_selftest(bundle)
     for finding in findings:

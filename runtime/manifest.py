@@ -132,6 +132,12 @@ class Manifest:
     files: dict[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether the bundle was compared with the original, and carries what that needs."""
+        validation = self.recipe.get("validation")
+        return not isinstance(validation, dict) or validation.get("count") != 0
+
 
 def manifest_to_json(manifest: Manifest) -> str:
     """Canonical text of ``manifest``: the same manifest gives the same bytes."""

@@ -71,7 +71,7 @@ def write_tiny_stable_diffusion(folder: Path, seed: int = 0) -> Path:
     pipeline = StableDiffusionPipeline(
         vae=_half(AutoencoderKL(latent_channels=4, use_quant_conv=True, use_post_quant_conv=True, **_VAE)),
         text_encoder=_clip_text_model(),
-        tokenizer=_clip_tokenizer(folder),
+        tokenizer=clip_tokenizer(folder),
         unet=_half(unet),
         scheduler=scheduler,
         safety_checker=None,
@@ -108,10 +108,10 @@ def write_tiny_flux(
         guidance_embeds=guidance_embeds,
         axes_dims_rope=(8, 12, 12),
     )
-    t5_tokenizer = _t5_tokenizer()
+    second_tokenizer = t5_tokenizer()
     t5 = T5EncoderModel(
         T5Config(
-            vocab_size=_T5_PIECES,
+            vocab_size=T5_PIECES,
             d_model=64,
             d_kv=32,
             d_ff=128,
@@ -134,9 +134,9 @@ def write_tiny_flux(
             )
         ),
         text_encoder=_clip_text_model(),
-        tokenizer=_clip_tokenizer(folder),
+        tokenizer=clip_tokenizer(folder),
         text_encoder_2=_half(t5),
-        tokenizer_2=t5_tokenizer,
+        tokenizer_2=second_tokenizer,
         transformer=_half(transformer),
     )
     pipeline.save_pretrained(folder)
@@ -164,7 +164,7 @@ def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
     model = CLIPModel(config)
     _half(model)
     model.save_pretrained(folder)
-    tokenizer: Any = _clip_tokenizer(folder)
+    tokenizer: Any = clip_tokenizer(folder)
     tokenizer.save_pretrained(folder)
     side = {"height": PICTURE_PIXELS, "width": PICTURE_PIXELS}
     CLIPImageProcessorPil(size={"shortest_edge": PICTURE_PIXELS}, crop_size=side).save_pretrained(folder)
@@ -193,7 +193,7 @@ def write_tiny_lora(folder: Path, seed: int = 0, rank: int = 4) -> Path:
     return folder
 
 
-_T5_PIECES = 4 + len(WORDS) + 39
+T5_PIECES = 4 + len(WORDS) + 39
 
 _CLIP_TEXT: dict[str, object] = {
     "vocab_size": 256 * 2 + 2,
@@ -238,7 +238,7 @@ def _clip_text_model() -> torch.nn.Module:
     return _half(CLIPTextModel(CLIPTextConfig(**_CLIP_TEXT)))
 
 
-def _clip_tokenizer(folder: Path) -> object:
+def clip_tokenizer(folder: Path) -> object:
     """CLIP's tokenizer over single bytes: every text is known, no merges are needed."""
     from transformers import CLIPTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -258,7 +258,7 @@ def _clip_tokenizer(folder: Path) -> object:
         merges.unlink()
 
 
-def _t5_tokenizer() -> object:
+def t5_tokenizer() -> object:
     """T5's unigram tokenizer: the words of the shapes grammar and single letters."""
     from transformers import T5TokenizerFast
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentc.errors import BundleError
-from latentc.recipes.family import Component
+from latentc.recipes.family import ComponentSpec, Family
 from latentc.runtime.manifest import Json
 from latentc.validation.report import AllotmentRow, BuildFacts, LayerRow, RefusalRow
 from latentc.validation.report_json import front_from_json, trial_from_json
@@ -13,18 +13,21 @@ from latentc.validation.typed_json import as_list, as_number, as_object, as_text
 
 PASSES = "passes"
 
+SKIPPED = "matches skip"
+"""What passes say of a weight that a recipe, or the family, names."""
+
 _ALLOCATE = "allocate"
 """The pass whose changes say what each linear gets."""
 
 
-def facts_of_bundle(reference: Path) -> BuildFacts:
-    """The facts in ``reference/passes/<component>.json``; empty where a bundle carries none.
+def facts_of_bundle(reference: Path, family: Family) -> BuildFacts:
+    """The facts in ``reference/passes/<component>.json``; empty where a bundle of ``family`` carries none.
 
     Raises:
         BundleError: a file is damaged.
     """
-    files = [(reference / PASSES / f"{component}.json", str(component)) for component in Component]
-    facts = [facts_of_component(path, component) for path, component in files if path.is_file()]
+    files = [(reference / PASSES / f"{spec.component}.json", spec) for spec in family.components]
+    facts = [facts_of_component(path, spec) for path, spec in files if path.is_file()]
     return BuildFacts(
         tuple(row for one in facts for row in one.layers),
         tuple(row for one in facts for row in one.refusals),
@@ -34,8 +37,9 @@ def facts_of_bundle(reference: Path) -> BuildFacts:
     )
 
 
-def facts_of_component(path: Path, component: str) -> BuildFacts:
-    """What the passes did to ``component``, from the file that they left; raises BundleError on another."""
+def facts_of_component(path: Path, spec: ComponentSpec) -> BuildFacts:
+    """What the passes did to a component, from the file that they left; raises BundleError on another."""
+    component = str(spec.component)
     fix = "build the bundle again"
     data = json_object(path, fix)
     try:
@@ -51,7 +55,7 @@ def facts_of_component(path: Path, component: str) -> BuildFacts:
                 for entry in _objects(data["losses"])
             ),
             tuple(
-                RefusalRow(component, name, as_text(left["where"]), as_text(left["why"]))
+                RefusalRow(component, name, as_text(left["where"]), _why(left, spec))
                 for name, one in ran
                 for left in _objects(one["refusals"])
             ),
@@ -66,6 +70,13 @@ def facts_of_component(path: Path, component: str) -> BuildFacts:
         )
     except (KeyError, TypeError) as error:
         raise BundleError(str(path), f"is incomplete or mistyped: {error}", fix) from error
+
+
+def _why(left: dict[str, Json], spec: ComponentSpec) -> str:
+    """The pass's reason, with the family's own where it is the one that skips."""
+    why = as_text(left["why"])
+    reason = spec.why_left_alone(as_text(left["where"])) if why == SKIPPED else ""
+    return f"{why}: {reason}" if reason else why
 
 
 def _objects(value: Json) -> list[dict[str, Json]]:

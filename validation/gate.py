@@ -52,6 +52,12 @@ def validate_bundle(
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(str(out), "lies inside the bundle", "choose a folder beside it with --report DIR")
     bundle = verify_bundle(folder)
+    if not bundle.manifest.is_validated:
+        raise BundleError(
+            str(folder),
+            "carries no pictures of the original: its recipe has validation.count 0",
+            "build it with a larger count where the original can run; the rest comes from the store",
+        )
     limits = limits_from_recipe(read_limits(folder), bundle.family)
     known = None if baseline is None else read_baseline(baseline)
     out.mkdir(parents=True, exist_ok=True)
@@ -60,7 +66,7 @@ def validate_bundle(
         read_reference(bundle.folder / REFERENCE),
         limits,
         out,
-        build=facts_of_bundle(bundle.folder / REFERENCE),
+        build=facts_of_bundle(bundle.folder / REFERENCE, bundle.family),
         threads=threads,
         progress=progress,
     )

@@ -66,8 +66,9 @@ class Calibrate(ResumableStage):
         """
         import numpy as np
 
+        from latentc.compiler.batches import batches_of
         from latentc.compiler.original import Original
-        from latentc.compiler.sampling_loop import Drawing, Outcome, batches_of, records_of, spread
+        from latentc.compiler.sampling_loop import Drawing, Outcome, records_of, spread
         from latentc.recipes.families.catalogue import family_named
 
         family = family_named(self.family)
@@ -103,8 +104,8 @@ class Calibrate(ResumableStage):
         progress(1.0, f"{len(places)} inputs of the denoiser")
 
     def _capture(self, original: Original, folder: Path) -> RowCapture:
+        from latentc.compiler.batches import batches_of
         from latentc.compiler.row_capture import RowCapture
-        from latentc.compiler.sampling_loop import batches_of
 
         folder.mkdir(parents=True, exist_ok=True)
         return RowCapture(

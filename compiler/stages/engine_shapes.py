@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from latentc.errors import InternalError
-from latentc.recipes.family import Component, Family
+from latentc.recipes.family import Component, Family, axis_size
 from latentc.runtime.manifest import TensorEntry
 
 AxisSizes: TypeAlias = "tuple[tuple[str, int], ...]"
@@ -46,7 +46,7 @@ def engine_sizes(
     if spec.tokenizer:
         sizes["T"] = tokens[spec.tokenizer]
     batches = (2, 1) if guided and component is family.denoiser and family.doubles_batch else (1,)
-    used = {axis for tensor in spec.inputs for axis in tensor.axes}
+    used = {axis.partition("/")[0] for tensor in spec.inputs for axis in tensor.axes}
     return tuple(
         (("B", batch), *((axis, size) for axis, size in sorted(sizes.items()) if axis in used))
         for batch in batches
@@ -58,8 +58,11 @@ def shapes_of(inputs: tuple[TensorEntry, ...], sizes: AxisSizes) -> dict[str, tu
     known = dict(sizes)
     shapes: dict[str, tuple[int, ...]] = {}
     for tensor in inputs:
-        unknown = [axis for axis in tensor.shape if isinstance(axis, str) and axis not in known]
-        if unknown:
-            raise InternalError(tensor.name, f"has the axis '{unknown[0]}', sizes are known for {known}")
-        shapes[tensor.name] = tuple(axis if isinstance(axis, int) else known[axis] for axis in tensor.shape)
+        shape = []
+        for axis in tensor.shape:
+            size = axis if isinstance(axis, int) else axis_size(axis, known)
+            if size is None:
+                raise InternalError(tensor.name, f"has the axis '{axis}', sizes are known for {known}")
+            shape.append(size)
+        shapes[tensor.name] = tuple(shape)
     return shapes

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.toolchain import versions
-from latentc.recipes.families.catalogue import family_named
+from latentc.recipes.families.catalogue import UNKNOWN, family_named
 from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
 
@@ -20,7 +20,7 @@ class Export(Stage):
     """Trace a component into ``graph.onnx`` and say which weights it needs in ``bindings.json``.
 
     Args:
-        family: name of a latentc.recipes.family.Family.
+        family: name of a latentc.recipes.family.Family, or UNKNOWN.
         component: value of a latentc.recipes.family.Component.
         class_name: of the diffusers or transformers module.
         config_json: the module's config as canonical JSON (ComponentFolder.config_json).
@@ -55,11 +55,17 @@ class Export(Stage):
         from latentc.compiler.bindings import BINDINGS_FILE, GRAPH_FILE, Binding, Bindings, bindings_to_json
         from latentc.compiler.checkpoint_keys import keys_of
         from latentc.compiler.export_graph import graph_of
-        from latentc.compiler.flat import flat_component, module_on_meta
+        from latentc.compiler.flat import config_of, flat_component, module_on_meta
+        from latentc.compiler.unknown_class import LOST, spec_of_class
 
-        spec = family_named(self.family).spec(Component(self.component))
         progress(0.0, f"making {self.class_name} without weights")
-        module = module_on_meta(self.class_name, json.loads(self.config_json))
+        config = json.loads(self.config_json)
+        module = module_on_meta(self.class_name, config)
+        if self.family == UNKNOWN:
+            progress(0.1, f"warning: {self.class_name}: {LOST}")
+            spec = spec_of_class(self.class_name, self.component, config_of(module))
+        else:
+            spec = family_named(self.family).spec(Component(self.component))
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         flat = flat_component(spec, module)
         progress(0.2, f"tracing {self.component}")

@@ -99,7 +99,8 @@ class Lower(Stage):
 
     def _copy_onnx(self, source: Path, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.simulated import simulated_in
-        from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model
+        from latentc.passes.model_file import read_model
+        from latentc.passes.model_writer import DATA_FILE, GRAPH_FILE
 
         progress(0.0, f"{self.component}: copying the graph and its weights")
         for name in (GRAPH_FILE, DATA_FILE):
@@ -122,7 +123,8 @@ class Lower(Stage):
             ort_from_onnx,
         )
         from latentc.passes.base import PassContext
-        from latentc.passes.model_file import DATA_FILE, GRAPH_FILE, read_model, write_model
+        from latentc.passes.model_file import read_model, write_model
+        from latentc.passes.model_writer import DATA_FILE, GRAPH_FILE
         from latentc.passes.weight_bytes import quantized_names
 
         others = quantized_names(model)  # scales and rotations, and what allocate left in floats
@@ -180,7 +182,8 @@ class Lower(Stage):
         from latentc.compiler.stages.rtx_engine import build_rtx_engine
         from latentc.compiler.stages.tensorrt_limits import check_for_tensorrt
         from latentc.passes.base import PassContext
-        from latentc.passes.model_file import GRAPH_FILE, read_model, write_model
+        from latentc.passes.model_file import read_model, write_model
+        from latentc.passes.model_writer import GRAPH_FILE
 
         progress(0.0, f"{self.component}: casting to {target.float_type}")
         model = _cast()(model, PassContext()).model

@@ -3,14 +3,14 @@
     <component>/…                       what lowering wrote, but for component.json
     tokenizer/, tokenizer_2/            tokenizer.json and its settings
     scheduler/scheduler_config.json     as the recipe chose it
-    reference/                          what the original pipeline made, for latentc validate
+    reference/                          what the original pipeline made, for latentc validate, if it drew
     reference/passes/<component>.json   what the passes changed, left alone and lost
     reference/<component>.npz           one golden input and output, and selftest.json: the self-test
     proof.json                          what was proven here for a target that runs elsewhere
     required_operators_and_types.config ort-mobile: what a reduced onnxruntime must keep
     manifest.json                       written last
 
-The self-test's limits are measured here, by running it on this CPU.
+The self-test's limits are measured here, by running it on this CPU. What draws nothing has no self-test.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Pack(Stage):
         """Write the bundle.
 
         Reads of each component the lowered folder, by its name, and what its passes did, by
-        ``transform/<name>``; and ``reference``.
+        ``transform/<name>``; and ``reference``, unless the recipe draws nothing.
 
         Raises:
             ModelError: a tokenizer has no length or pad token.
@@ -132,13 +132,15 @@ class Pack(Stage):
         )
         self._write_operators(out)
         progress(0.5, "copying the reference")
-        shutil.copytree(inputs[REFERENCE_INPUT], out / "reference", copy_function=shutil.copyfile)
-        (out / "reference" / PASSES).mkdir()
+        reference = inputs.get(REFERENCE_INPUT)
+        if reference is not None:
+            shutil.copytree(reference, out / "reference", copy_function=shutil.copyfile)
+        (out / "reference" / PASSES).mkdir(parents=True)
         for name in self.components:
             shutil.copyfile(
                 inputs[f"transform/{name}"] / PASSES_FILE, out / "reference" / PASSES / f"{name}.json"
             )
-        golden = self._write_golden(model, inputs[REFERENCE_INPUT], out)
+        golden = () if reference is None else self._write_golden(model, reference, out)
         manifest = Manifest(
             name=self.recipe_name,
             target=target.name,
@@ -153,11 +155,12 @@ class Pack(Stage):
             toolchain=self._toolchain(),
             simulated=(*self.simulated, *(words for item in lowered.values() for words in item.simulated)),
         )
-        # a first time without meaning, so that the bundle opens and its self-test can be measured
-        write_limits(out, dict.fromkeys(golden, math.inf))
-        write_manifest(out, manifest)
-        progress(0.7, "measuring the self-test")
-        write_limits(out, _measured_limits(out, target, golden))
+        if golden:
+            # a first time without meaning, so that the bundle opens and its self-test can be measured
+            write_limits(out, dict.fromkeys(golden, math.inf))
+            write_manifest(out, manifest)
+            progress(0.7, "measuring the self-test")
+            write_limits(out, _measured_limits(out, target, golden))
         write_manifest(out, manifest)
         progress(1.0, f"{self.recipe_name} for {target.name}")
 

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from latentc.compiler.stage import Progress, Stage
+from latentc.compiler.budget import Budget
+from latentc.compiler.finished_units import FinishedUnits, share_finished
+from latentc.compiler.stage import Progress, ResumableStage
 from latentc.compiler.toolchain import threads, versions
 from latentc.runtime.manifest import Json
 
@@ -26,8 +28,8 @@ PASSES_FILE = "passes.json"
 
 
 @dataclass(frozen=True)
-class Transform(Stage):
-    """Bind the weights of one component and run its passes.
+class Transform(ResumableStage):
+    """Bind the weights of one component and run its passes. A unit is a layer.
 
     Args:
         component: value of a latentc.recipes.family.Component.
@@ -35,6 +37,7 @@ class Transform(Stage):
         model_root: the pipeline's folder; not part of the identity, its weights are.
         weights_digest: ModelFolder.digest_of the component.
         checkpoint: one file with weights, as open_model takes it; not part of the identity either.
+        budget: of the machine; no part of the identity.
     """
 
     name: ClassVar[str] = "transform"
@@ -45,6 +48,7 @@ class Transform(Stage):
     model_root: Path
     weights_digest: str
     checkpoint: Path | None = None
+    budget: Budget = field(default_factory=Budget)
     _parsed: dict[str, Pass] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def options(self) -> dict[str, Json]:
@@ -57,7 +61,7 @@ class Transform(Stage):
             "threads": threads() if any(self._pass(text).needs_calibration for text in self.passes) else 1,
         }
 
-    def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+    def resume(self, inputs: Mapping[str, Path], out: Path, units: Path, progress: Progress) -> None:
         """Write the model folder from ``inputs["export"]`` and what was recorded for the passes.
 
         ``inputs["calibration"]`` and ``inputs["sensitivity"]`` are given when a pass asks for them.
@@ -65,25 +69,38 @@ class Transform(Stage):
         Raises:
             PassError: a pass does not fit the graph.
             ModelError: the checkpoint does not fit the graph, or an adapter cannot be read.
+            ResourceError: disk or memory are too small.
         """
         from latentc.compiler.bindings import bind
         from latentc.compiler.model_folder import open_model
+        from latentc.compiler.write_layers import write_layers
         from latentc.passes.base import PassContext
-        from latentc.passes.model_file import write_model
+        from latentc.passes.model_writer import DATA_FILE, ModelWriter
         from latentc.passes.sequence import run_passes
 
-        progress(0.0, f"{self.component}: binding weights")
+        kept = share_finished(units)
+        progress(0.1 + 0.9 * kept if kept else 0.0, f"{self.component}: binding weights")
+        for path in out.iterdir():
+            if path.name != DATA_FILE:
+                path.unlink()
         model = bind(inputs["export"], open_model(self.model_root, self.checkpoint, read_values=False))
         calibration = inputs.get("calibration")
         context = PassContext(
             calibration=calibration / self.component if calibration else None,
             gains=inputs.get("sensitivity"),
         )
-        progress(0.05, f"{self.component}: {len(self.passes)} passes")
         passes = [self._pass(text) for text in self.passes]
         model, reports = run_passes(model, passes, context)
         forget_folders(model, passes)
-        write_model(model, out, lambda done, name: progress(0.1 + 0.9 * done, f"{self.component}: {name}"))
+        writer = ModelWriter(model, out)
+        write_layers(
+            writer,
+            out,
+            context.ledger,
+            FinishedUnits(units, len(writer.units)),
+            self.budget,
+            lambda done, name: progress(0.1 + 0.9 * done, f"{self.component}: {name}"),
+        )
         # losses are known only now: they are measured while the weights are written
         reports = tuple(
             replace(report, text=str(placeless(one))) for report, one in zip(reports, passes, strict=True)

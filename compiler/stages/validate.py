@@ -51,7 +51,7 @@ class Validate(Stage):
             read_reference(reference),
             limits_from_recipe(dict(self.limits), bundle.family),
             out,
-            build=facts_of_bundle(reference),
+            build=facts_of_bundle(reference, bundle.family),
             progress=progress,
         )
         write_report(report, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentc.recipes.config import Config, count
-from latentc.recipes.family import Component, ComponentSpec, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, TensorSpec
 
 _SIZES = (("C*", "latent_channels"), ("C_image*", "in_channels"))
 
@@ -17,11 +17,10 @@ AUTOENCODER_KL = (
         Component.VAE_ENCODER,
         "vae",
         "AutoencoderKL",
-        Library.DIFFUSERS,
         (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "x"),),
         # the mean of the distribution, before scaling_factor
         (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "0.mean"),),
-        (*_SIZES, ("step", _downscale)),
+        (*_SIZES, ("pixel_step", _downscale)),
         method="encode",
         fixed=(("return_dict", False),),
     ),
@@ -29,7 +28,6 @@ AUTOENCODER_KL = (
         Component.VAE_DECODER,
         "vae",
         "AutoencoderKL",
-        Library.DIFFUSERS,
         # after division by scaling_factor
         (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "z"),),
         (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "0"),),

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from latentc.errors import ModelError, nearest
+from latentc.recipes.families.controlnet import CONTROLNET, CONTROLNET_XL
 from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.flux2 import FLUX_2
+from latentc.recipes.families.pixart_sigma import PIXART_SIGMA
+from latentc.recipes.families.qwen_image import QWEN_IMAGE
+from latentc.recipes.families.sana import SANA
 from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.families.stable_diffusion_3 import STABLE_DIFFUSION_3
+from latentc.recipes.families.stable_diffusion_xl import STABLE_DIFFUSION_XL
+from latentc.recipes.families.z_image import Z_IMAGE
 from latentc.recipes.family import Family
 
-FAMILIES: tuple[Family, ...] = (STABLE_DIFFUSION, FLUX)
+FAMILIES: tuple[Family, ...] = (
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
+    STABLE_DIFFUSION_3,
+    PIXART_SIGMA,
+    SANA,
+    FLUX,
+    FLUX_2,
+    Z_IMAGE,
+    QWEN_IMAGE,
+    CONTROLNET,
+    CONTROLNET_XL,
+)
+
+
+UNKNOWN = "unknown"
+"""Stands for the family of a denoiser that none describes."""
 
 
 def family_of_pipeline(class_name: str) -> Family:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from latentc.recipes.config import Config, count
 from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
 from latentc.recipes.families.clip import CLIP_POOLED
+from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.t5 import t5_encoder
-from latentc.recipes.family import Component, ComponentSpec, Family, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
 
 
 def _position_axes(config: Config) -> int:
@@ -17,7 +18,6 @@ FLUX_TRANSFORMER = ComponentSpec(
     Component.TRANSFORMER,
     "transformer",
     "FluxTransformer2DModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "S", "C_packed*"), "hidden_states"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1: diffusers' t / 1000
@@ -41,6 +41,7 @@ FLUX_TRANSFORMER = ComponentSpec(
         ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
         ("*.norm1.linear", "*.norm1_context.linear", "*.norm.linear", "norm_out.linear"),
     ),
+    left_alone=first_and_last("x_embedder.weight", "proj_out.weight"),
 )
 
 FLUX = Family(

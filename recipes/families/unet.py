@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentc.recipes.config import Config, count
-from latentc.recipes.family import Component, ComponentSpec, Library, TensorSpec
+from latentc.recipes.family import Component, ComponentSpec, TensorSpec
 
 
 def smallest_step(config: Config) -> int:
@@ -15,7 +15,6 @@ UNET = ComponentSpec(
     Component.UNET,
     "unet",
     "UNet2DConditionModel",
-    Library.DIFFUSERS,
     (
         TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "sample"),
         TensorSpec("timestep", "float32", ("B",), "timestep"),  # 0…1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from latentc import __version__
 from latentc.border import guarded
 from latentc.errors import GateFailed, UsageError
 from latentc.listings import JsonOption, listings
+
+if TYPE_CHECKING:
+    from latentc.compiler.build import BuiltTarget
 
 app = typer.Typer(
     name="latentc",
@@ -54,12 +57,19 @@ def build(
     target: TargetOption = None,
     set_: SetOption = None,
     store: StoreOption = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory that the build may take at most: 3GiB, 800MiB.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin although it is foretold not to fit.")] = False,
 ) -> None:
     """Compile a recipe into verified bundles.
 
+    What will not fit into a target's memory, or this machine's memory and disk, is refused before it begins.
     One bundle a target in DIR/<target>, the report in DIR/report; exit code 1 when a limit is broken.
+    With --memory, layers wait for one another; a size below what the largest one needs is refused.
     Where the pass allocate shared out a budget, a table says what other budgets would have given.
     """
+    from latentc.compiler.budget import Budget, memory_bytes_from_text
     from latentc.compiler.build import build_recipe
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
@@ -67,7 +77,10 @@ def build(
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
     progress = ProgressLines()
-    result = build_recipe(loaded, tuple(target or ()), out, Store(_store(store)), progress)
+    budget = None if memory is None else Budget(memory_bytes=memory_bytes_from_text(memory))
+    result = build_recipe(
+        loaded, tuple(target or ()), out, Store(_store(store)), progress, budget, force=force
+    )
     for front in result.fronts:
         say(front.title)
         say_table(front.head, front.rows)
@@ -80,15 +93,16 @@ def build(
                 str(one.bundle),
                 size_text(one.model_bytes),
                 f"{one.model_bytes / one.fp16_bytes:.2f}",
-                "passed" if one.passed else f"FAILED: {', '.join(one.failures[:3])}",
+                _verdict(one),
             ]
             for one in result.targets
         ],
     )
-    say(
-        f"report: {result.report / 'report.html'}   "
-        f"({progress.cached} of {result.steps} steps from the store, {duration_text(result.seconds)})"
-    )
+    took = f"({progress.cached} of {result.steps} steps from the store, {duration_text(result.seconds)})"
+    if result.report is None:
+        say(f"nothing was compared with the original: validation.count is 0   {took}")
+        return
+    say(f"report: {result.report / 'report.html'}   {took}")
     if not result.passed:
         raise GateFailed(
             "", "the result is outside the recipe's limits", f"open {result.report / 'report.html'}"
@@ -140,46 +154,29 @@ def plan(
     target: TargetOption = None,
     set_: SetOption = None,
     store: StoreOption = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Measure this machine again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which steps a build would run, and why."""
-    from latentc.compiler.build import plan_of
-    from latentc.compiler.run import states_of
+    """Show what a build would run, and what it and its bundles would take.
+
+    Time is of this machine, which is measured for ten seconds once. Nothing is built.
+    """
+    from latentc.compiler.plan_states import plan_states
+    from latentc.compiler.prediction import predict
     from latentc.compiler.store import Store
+    from latentc.plan_view import plan_to_json, say_plan
     from latentc.recipes.load import load_recipe, recipe_file
-    from latentc.terminal import duration_text, say, say_json, say_table
+    from latentc.terminal import say_json
 
     loaded = load_recipe(recipe_file(recipe), set_ or [])
-    states = states_of(plan_of(loaded, tuple(target or ())), Store(_store(store)))
+    place = Store(_store(store))
+    found = plan_states(loaded, tuple(target or ()), place)
+    labels = [state.step.label for state in found.states]
+    prediction = predict(loaded, found.model, found.targets, labels, place, probe_again=probe)
     if as_json:
-        say_json(
-            [
-                {
-                    "step": state.step.label,
-                    "digest": state.step.digest,
-                    "cached": state.cached,
-                    "why": state.why,
-                    "expected_s": state.expected_s,
-                    "finished": state.finished,
-                }
-                for state in states
-            ]
-        )
-        return
-    rows = [
-        [
-            state.step.label,
-            "cached" if state.cached else "run",
-            "" if state.cached or state.expected_s is None else duration_text(state.expected_s),
-            state.why,
-        ]
-        for state in states
-    ]
-    say_table(["step", "", "took", "why"], rows)
-    to_run = [state for state in states if not state.cached]
-    known = [state.left_s for state in to_run if state.left_s is not None]
-    guess = f", about {duration_text(sum(known))}" if to_run and len(known) == len(to_run) else ""
-    say(f"{len(to_run)} of {len(states)} steps to run{guess}")
+        say_json(plan_to_json(found, prediction))
+    else:
+        say_plan(found, prediction)
 
 
 @app.command(epilog="Try: latentc validate out/ort-mobile --report out/again")
@@ -358,6 +355,12 @@ def _root(
     ] = False,
 ) -> None:
     """Compile text-to-image diffusion pipelines into verified 4-bit bundles for small devices."""
+
+
+def _verdict(one: BuiltTarget) -> str:
+    if one.passed is None:
+        return "not validated"
+    return "passed" if one.passed else f"FAILED: {', '.join(one.failures[:3])}"
 
 
 def _store(chosen: Path | None) -> Path:

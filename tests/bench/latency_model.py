@@ -31,7 +31,8 @@ from latentc.passes.base import Pass, PassContext
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.latency import Latency, latency_of
 from latentc.passes.low_rank import BranchType
-from latentc.passes.model_file import GRAPH_FILE, write_model
+from latentc.passes.model_file import write_model
+from latentc.passes.model_writer import GRAPH_FILE
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.quantize_int8_weights import QuantizeInt8Weights
 from latentc.passes.sequence import run_passes

@@ -88,6 +88,10 @@ LAYERS = {
     .replace("{0, 0, 4, 8}", "{0, 0, 20, 64}"),
     "convolution 640": """g (float[B,640,16,16] x) => (float[B,640,16,16] y) <float[640,640,3,3] w> {
         y = Conv <pads = [1, 1, 1, 1]> (x, w) }""",
+    "normalized 640": """g (float[B,640,16,16] x) => (float[B,640,16,16] y)
+        <float[640,640,3,3] w, float[640] scale, float[640] shift> {
+        n = GroupNormalization <num_groups = 32> (x, scale, shift)
+        y = Conv <pads = [1, 1, 1, 1]> (n, w) }""",
 }
 CASES = (
     Case("canonicalize", "Gemm 3072 x 3072"),
@@ -108,6 +112,9 @@ CASES = (
     Case("quantize-int4{rounding=scale-estimation}", "3072 x 3072"),
     Case("quantize-activations", "3072 x 3072", ("quantize-int4",)),
     Case("integer-products", "convolution 640", ("quantize-int8",)),
+    Case("dynamic-products", "3072 x 3072", ("quantize-int4",)),
+    Case("fuse-attention", "attention 1280"),
+    Case("normalize-groups", "normalized 640"),
     Case("cast", "3072 x 3072"),
 )
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentc.compiler import sampling_loop
+from latentc.compiler import batches
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.plan import Plan
 from latentc.compiler.run import run_plan
@@ -35,7 +35,7 @@ STOPS = {"calibrate": "drawing prompts 3…4", "sensitivity": "gradient 3 of 4"}
 """What each stage says in the middle of a unit, when others are finished; of a batch, between two steps."""
 
 TOGETHER = 2
-"""latentc.compiler.sampling_loop.MOST_TOGETHER, so that few prompts are several batches."""
+"""latentc.compiler.batches.MOST_TOGETHER, so that few prompts are several batches."""
 
 
 @dataclass
@@ -130,7 +130,7 @@ def _filled(kind: str, model: Path, store: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sampling_loop.MOST_TOGETHER = TOGETHER
+    batches.MOST_TOGETHER = TOGETHER
     how, root, place, *kinds = sys.argv[1:]
     if how == "kill":
         made(kinds[0], Path(root), Path(place), Journal(STOPS[kinds[0]], _kill))

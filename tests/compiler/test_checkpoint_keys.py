@@ -24,6 +24,17 @@ from latentc.compiler.checkpoint_keys import keys_of
             ("final_layer_norm.bias", "text_model.final_layer_norm.bias"),
         ),
         ("UNet2DConditionModel", "conv_in.bias", ("conv_in.bias",)),
+        ("Gemma2Model", "norm.weight", ("norm.weight", "model.norm.weight")),
+        (
+            "Qwen2_5_VLForConditionalGeneration",
+            "model.language_model.norm.weight",
+            ("model.language_model.norm.weight", "model.norm.weight"),
+        ),
+        (
+            "Qwen2_5_VLForConditionalGeneration",
+            "model.visual.merger.ln_q.weight",
+            ("model.visual.merger.ln_q.weight", "visual.merger.ln_q.weight"),
+        ),
         (
             "UNet2DConditionModel",
             "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight",

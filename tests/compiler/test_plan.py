@@ -1,12 +1,15 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from latentc.compiler.budget import Budget
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.plan import Plan, plan_recipe
-from latentc.errors import LatentcError
+from latentc.errors import LatentcError, ModelError
+from latentc.recipes.families.stable_diffusion_xl import STABLE_DIFFUSION_XL
 from latentc.recipes.load import load_recipe
 
 RECIPE = """\
@@ -36,10 +39,10 @@ def make_plan(tmp_path: Path, tiny_stable_diffusion: Path) -> MakePlan:
     file = tmp_path / "tiny.yaml"
     file.write_text(RECIPE.format(model=tiny_stable_diffusion))
 
-    def make(*overrides: str, targets: tuple[str, ...] = ()) -> Plan:
+    def make(*overrides: str, targets: tuple[str, ...] = (), budget: Budget | None = None) -> Plan:
         loaded = load_recipe(file, overrides)
         model = open_model(loaded.path_of(loaded.recipe.model.path))
-        return plan_recipe(loaded, model, targets or loaded.recipe.targets)
+        return plan_recipe(loaded, model, targets or loaded.recipe.targets, budget)
 
     return make
 
@@ -55,6 +58,19 @@ def test_every_step_follows_its_inputs(make_plan: MakePlan) -> None:
         assert {below.label for below in step.inputs.values()} <= seen, step.label
         assert step.label not in seen
         seen.add(step.label)
+
+
+def test_a_family_that_cannot_be_drawn_is_refused(tmp_path: Path, tiny_stable_diffusion: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(RECIPE.format(model=tiny_stable_diffusion))
+    model = replace(open_model(tiny_stable_diffusion, read_values=False), family=STABLE_DIFFUSION_XL)
+    with pytest.raises(ModelError) as caught:
+        plan_recipe(load_recipe(file, []), model, ["onnx"])
+    assert str(caught.value) == (
+        f"{tiny_stable_diffusion}: is of the family 'stable-diffusion-xl', which latentc exports but cannot "
+        "draw with yet: nothing could validate a bundle of it\n"
+        "fix: use a model of one of: stable-diffusion, flux"
+    )
 
 
 def test_the_same_recipe_is_the_same_plan(make_plan: MakePlan) -> None:
@@ -95,6 +111,36 @@ def test_calibration_sees_no_prompt_that_validation_judges_by(make_plan: MakePla
 def test_calibration_is_left_out_when_no_pass_needs_it(make_plan: MakePlan) -> None:
     plan = make_plan("passes.denoiser=[canonicalize, quantize-int4]")
     assert "calibrate" not in {step.label for step in plan.steps}
+
+
+DATA_FREE = ("passes.denoiser=[canonicalize, quantize-int4]", "validation.count=0", "validation.limits={}")
+
+
+def test_nothing_is_drawn_when_nothing_is_validated(make_plan: MakePlan) -> None:
+    labels = [step.label for step in make_plan(*DATA_FREE, targets=("onnx",)).steps]
+    assert [label for label in labels if "/" not in label or label.startswith("validate")] == []
+    assert labels[-1] == "pack/onnx"
+
+
+def test_limits_without_pictures_are_refused(make_plan: MakePlan) -> None:
+    with pytest.raises(LatentcError) as caught:
+        make_plan("validation.count=0")
+    assert str(caught.value).rpartition("/")[2] == (
+        "tiny.yaml: validation.limits: count is 0, so nothing is drawn that limits could judge\n"
+        "fix: remove the limits, or set count to at least 1"
+    )
+
+
+def test_a_budget_below_the_original_is_refused_before_it_is_loaded(make_plan: MakePlan) -> None:
+    budget = Budget(1, 1 << 20)
+    with pytest.raises(LatentcError) as caught:
+        make_plan(budget=budget)
+    assert caught.value.exit_code == 6
+    assert "drawing with the original takes " in str(caught.value)
+    assert str(caught.value).endswith(
+        "MiB or more; or take passes that need no recorded inputs, and set validation.count to 0"
+    )
+    assert changed(make_plan(*DATA_FREE), make_plan(*DATA_FREE, budget=budget)) == set()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ Killed = Callable[[str, Path], list[str]]
 @pytest.fixture(scope="module", autouse=True)
 def _small_batches() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentc.compiler.sampling_loop.MOST_TOGETHER", TOGETHER)
+        patch.setattr("latentc.compiler.batches.MOST_TOGETHER", TOGETHER)
         yield
 
 

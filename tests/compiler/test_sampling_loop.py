@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentc.compiler.sampling_loop import Place, batch_size, spread
+from latentc.compiler.sampling_loop import Place, spread
 
 
 @given(
@@ -43,7 +43,3 @@ def test_few_places_are_in_the_middle_of_their_part_of_the_schedule() -> None:
     assert spread(4, 2, 20, is_guided=False) == (
         Place(0, 2, 1), Place(1, 7, 1), Place(0, 12, 1), Place(1, 17, 1)
     )  # fmt: skip
-
-
-def test_large_pictures_are_drawn_one_by_one() -> None:
-    assert [batch_size(side, side) for side in (64, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]

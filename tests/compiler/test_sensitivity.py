@@ -129,7 +129,7 @@ def test_prompts_that_do_not_fit_into_one_batch_count_as_well(
 ) -> None:
     small = Original(STABLE_DIFFUSION, replace(sampling, steps=1, guidance=1.0, height=32, width=32))
     together = measured(small, tmp_path / "together", probes=16)
-    monkeypatch.setattr("latentc.compiler.sampling_loop.MOST_TOGETHER", 1)
+    monkeypatch.setattr("latentc.compiler.batches.MOST_TOGETHER", 1)
     apart = measured(small, tmp_path / "apart", probes=16)
     (tmp_path / "first").mkdir()
     first = measure_gains(small, PROMPTS[:1], SEEDS[:1], tmp_path / "first", lambda _done, _words: None, 16)

@@ -106,3 +106,20 @@ def test_a_reshape_constant_gives_the_wanted_shape(sizes: list[int], data: st.Da
     if constant is not None:
         shape = [sizes[i] if size == 0 else size for i, size in enumerate(constant)]
         assert np.zeros(sizes).reshape(shape).shape == tuple(result)
+
+
+def test_a_squeeze_that_torch_takes_for_nothing_is_taken_out() -> None:
+    model = ir.from_onnx_text(
+        """
+        <ir_version: 10, opset_import: ["" : 21]>
+        squeezed (float[B,S,64] x) => (float[B,S,64] y) <int64[1] second = {1}>
+        {
+           same = Squeeze (x, second)
+           y = Add (same, same)
+        }
+        """
+    )
+    same = model.graph[0].outputs[0]
+    same.shape, same.dtype = ir.Shape(["B", "S", 64]), ir.DataType.FLOAT
+    tidy_graph(model)
+    assert [node.op_type for node in model.graph] == ["Add"]

@@ -77,7 +77,7 @@ def test_a_second_build_is_all_from_the_store_and_the_same_bytes(place: Path) ->
 
 def test_plan_says_why(place: Path) -> None:
     plan = latentc(place, "plan", "tiny.yaml", "--set", "passes.denoiser.2.split-low-rank.rank=4", "--json")
-    rows = {row["step"]: row for row in json.loads(plan.stdout)}
+    rows = {row["step"]: row for row in json.loads(plan.stdout)["steps"]}
     assert rows["export/unet"]["cached"] is True
     assert "rank" in rows["transform/unet"]["why"]
     assert rows["validate/onnx"]["why"] == "its input changed: pack"
@@ -154,3 +154,29 @@ def test_bad_input_is_one_message(place: Path, arguments: list[str], exit_code: 
     assert done.returncode == exit_code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_build_that_draws_nothing_says_so(place: Path) -> None:
+    free = [
+        "--set=passes.denoiser=[canonicalize, {split-low-rank: {rank: 8, calibrated: false}}, quantize-int4]",
+        "--set=validation.count=0",
+        "--set=validation.limits={}",
+        "--target=onnx",
+    ]
+    done = latentc(place, "build", "tiny.yaml", "--out", "free", "--memory", "4GiB", *free)
+    assert done.returncode == 0, done.stderr
+    assert "not validated" in done.stdout
+    assert "nothing was compared with the original: validation.count is 0" in done.stdout
+    assert not (place / "free" / "report").exists()
+    assert "not validated: nothing was compared" in latentc(place, "inspect", "free/onnx").stdout
+    assert latentc(place, "verify", "free/onnx").returncode == 0
+    picture = ("--prompt", "a red circle", "--out", "free.png", "--steps", "1")
+    assert latentc(place, "run", "free/onnx", *picture).returncode == 0
+    refused = latentc(place, "validate", "free/onnx")
+    assert (refused.returncode, "carries no pictures of the original" in refused.stderr) == (7, True)
+
+
+def test_a_budget_that_no_layer_fits_is_refused(place: Path) -> None:
+    done = latentc(place, "build", "tiny.yaml", "--out", "small", "--memory", "1MiB")
+    assert done.returncode == 6
+    assert "MiB of memory, the budget is 1 MiB" in done.stderr

@@ -1,10 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.passes.graphs import model_of
 
 from latentc.errors import PassError
-from latentc.passes.base import LayerLoss, LossLedger, PassContext
+from latentc.passes.base import LayerLoss, LossLedger, PassContext, Trial
 from latentc.passes.catalogue import PASSES
 from latentc.passes.fuse_lora import FuseLora
 from latentc.passes.quantize_int4 import QuantizeInt4
@@ -60,3 +61,16 @@ def test_file_class_and_name_agree(pass_class: type[QuantizeInt4]) -> None:
     words = pass_class.name.split("-")
     assert pass_class.__module__ == f"latentc.passes.{'_'.join(words)}"
     assert pass_class.__name__ == "".join(word.capitalize() for word in words)
+
+
+def test_what_a_thread_records_apart_is_its_own() -> None:
+    ledger = LossLedger()
+    first, second = (LayerLoss(name, "p", 0.5) for name in "ab")
+    with ledger.apart() as own, ThreadPoolExecutor(1) as pool:
+        ledger.record(first)
+        pool.submit(ledger.record, second).result()
+        ledger.try_out(Trial("a", "p", "way", 0.25, taken=True))
+    assert (own.losses, len(own.trials), ledger.losses, ledger.trials) == ([first], 1, [second], [])
+    ledger.add(own)
+    ledger.add(own)  # each once
+    assert (ledger.losses, len(ledger.trials)) == ([second, first], 1)

@@ -50,7 +50,7 @@ def test_an_unreadable_path_has_no_identity(tmp_path: Path) -> None:
 def test_identity_holds_every_option_and_the_version() -> None:
     assert QuantizeInt4(group=32).identity() == {
         "name": "quantize-int4",
-        "version": 4,
+        "version": 5,
         "options": {
             "group": 32,
             "rounding": "nearest",

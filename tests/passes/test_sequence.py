@@ -22,7 +22,7 @@ def test_passes_run_in_order_and_report() -> None:
     assert operators(model) == ["Cast", "DequantizeLinear", "MatMul"]
     assert [(report.text, report.version, len(report.changes)) for report in reports] == [
         ("canonicalize", 1, 1),
-        ("quantize-int4{group=32}", 4, 1),
+        ("quantize-int4{group=32}", 5, 1),
     ]
     assert seen == [
         (["Gemm"], "canonicalize", ["MatMul"]),

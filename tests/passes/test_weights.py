@@ -1,7 +1,9 @@
 import numpy as np
 import onnx_ir as ir
+import pytest
 from tests.passes.graphs import model_of
 
+from latentc.errors import PassError
 from latentc.passes.weights import (
     JointTensors,
     constant_floats,
@@ -9,6 +11,7 @@ from latentc.passes.weights import (
     find_linears,
     lazy,
     matches,
+    own_floats,
     read,
     replace_initializer,
 )
@@ -60,17 +63,36 @@ def test_joint_tensors_are_computed_once_and_dropped_after_the_last() -> None:
         calls.append(1)
         return {"a": np.arange(3.0), "b": np.array(2.0)}
 
-    joint = JointTensors(compute, {"a": (ir.DataType.FLOAT, (3,)), "b": (ir.DataType.FLOAT16, ())})
+    joint = JointTensors(compute, {"a": (ir.DataType.FLOAT, (3,)), "b": (ir.DataType.FLOAT16, ())}, (), 0)
     a, b = joint.tensor("a"), joint.tensor("b")
     assert calls == []
     np.testing.assert_array_equal(a.numpy(), np.arange(3, dtype=np.float32))
-    np.testing.assert_array_equal(a.numpy(), np.arange(3, dtype=np.float32))
-    assert len(calls) == 1
+    assert list(joint._results) == ["b"]
     number = b.numpy()
     assert (number.shape, str(number.dtype)) == ((), "float16")
     assert joint._results == {}
+    assert len(calls) == 1
     a.numpy()
     assert len(calls) == 2
+
+
+def test_codes_are_packed_the_first_in_the_lower_half() -> None:
+    codes = np.array([[1, -2, 3], [-8, 7, -1]], np.int8)
+    joint = JointTensors(lambda: {"codes": codes.T}, {"codes": (ir.DataType.INT4, (3, 2))}, (), 0)
+    packed = joint.tensor("codes")
+    assert packed.tobytes() == bytes([0x81, 0x7E, 0xF3])
+    np.testing.assert_array_equal(np.asarray(joint.tensor("codes").numpy()).astype(np.int8), codes.T)
+
+
+def test_values_may_be_overwritten_by_whoever_asked() -> None:
+    source = ir.tensor(np.ones((2, 3), np.float32))
+    own_floats(lazy(source, np.transpose, (3, 2), ir.DataType.FLOAT), "w", "p")[:] = 5
+    own_floats(source, "w", "p")[:] = 5
+    assert (source.numpy() == 1).all()
+    with pytest.raises(PassError, match="'w' holds NaN or infinity"):
+        own_floats(ir.tensor(np.array([1.0, np.inf], np.float32)), "w", "p")
+    large = np.full(3, 1e30, np.float32)  # the sum of whose squares is none
+    np.testing.assert_array_equal(own_floats(ir.tensor(large), "w", "p"), large)
 
 
 def test_a_replaced_initializer_keeps_name_and_readers() -> None:

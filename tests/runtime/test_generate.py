@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_family_runs() -> None:
-    assert [name for name, _ in PIPELINES] == [family.name for family in FAMILIES]
+    assert [name for name, _ in PIPELINES] == [family.name for family in FAMILIES if family.is_drawn]
 
 
 def test_a_picture_of_the_manifests_size_and_steps(folder: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from latentc.errors import BundleError
+from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.validation.build_facts import PASSES, facts_of_bundle
 from latentc.validation.report import AllotmentRow, BuildFacts, FrontRow, LayerRow, RefusalRow, TrialRow
 
@@ -34,7 +36,8 @@ def test_reads_losses_and_refusals(tmp_path: Path) -> None:
                     {"text": "quantize-int4{group=32}", "refusals": [{"where": "b", "why": "too small"}]}
                 ],
             },
-        )
+        ),
+        STABLE_DIFFUSION,
     )
     assert facts == BuildFacts(
         (LayerRow("unet", "a", "quantize-int4", 0.1),),
@@ -57,7 +60,8 @@ def test_reads_what_bytes_went_to(tmp_path: Path) -> None:
                 ],
                 "front": [{**point, "taken": False}, {**point, "taken": True}],
             },
-        )
+        ),
+        STABLE_DIFFUSION,
     )
     row = FrontRow("unet", 0.3, 0.05, 1, 2, 0, taken=False)
     assert facts == BuildFacts(
@@ -67,9 +71,20 @@ def test_reads_what_bytes_went_to(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_them_has_none(tmp_path: Path) -> None:
-    assert facts_of_bundle(tmp_path) == BuildFacts()
+    assert facts_of_bundle(tmp_path, STABLE_DIFFUSION) == BuildFacts()
 
 
 def test_a_mistyped_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"unet.json: is incomplete or mistyped: 'losses'"):
-        facts_of_bundle(written(tmp_path, {"passes": []}))
+        facts_of_bundle(written(tmp_path, {"passes": []}), STABLE_DIFFUSION)
+
+
+def test_what_the_family_leaves_alone_is_said_with_its_reason(tmp_path: Path) -> None:
+    skipped = [{"where": name, "why": "matches skip"} for name in ("proj_out.weight", "own.weight")]
+    data = {"losses": [], "passes": [{"text": "quantize-int4", "refusals": skipped, "changes": []}]}
+    (tmp_path / PASSES).mkdir()
+    (tmp_path / PASSES / "transformer.json").write_text(json.dumps(data))
+    assert [row.why for row in facts_of_bundle(tmp_path, FLUX).refusals] == [
+        "matches skip: gives the prediction itself: its error is in the latent of every step",
+        "matches skip",
+    ]

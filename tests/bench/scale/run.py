@@ -1,0 +1,135 @@
+"""What compiling a large denoiser takes, against its floor, and whether kills show in the bytes.
+
+    python -m tests.bench.scale.run --model flux --home .latentc/bench-scale --memory 2048 --kills 5
+
+Makes a pipeline with random weights of the model's published size, once. Then: a build that nothing disturbs,
+watched; the floor, each phase measured alone; and a build that is killed again and again at even moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tests.bench.scale.floor import floor_seconds
+from tests.bench.scale.process_tree import Took, watched
+from tests.bench.scale.random_model import RandomModel
+from tests.tiny_models import write_tiny_flux, write_tiny_stable_diffusion
+
+MODELS: Mapping[str, RandomModel] = {
+    "flux": RandomModel(
+        "FluxTransformer2DModel",
+        {
+            "attention_head_dim": 128,
+            "axes_dims_rope": [16, 56, 56],
+            "guidance_embeds": True,
+            "in_channels": 64,
+            "joint_attention_dim": 4096,
+            "num_attention_heads": 24,
+            "num_layers": 19,
+            "num_single_layers": 38,
+            "patch_size": 1,
+            "pooled_projection_dim": 768,
+        },
+        "BF16",
+    ),
+    "sd15": RandomModel(
+        "UNet2DConditionModel",
+        {
+            "attention_head_dim": 8,
+            "block_out_channels": [320, 640, 1280, 1280],
+            "cross_attention_dim": 768,
+            "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+            "layers_per_block": 2,
+            "sample_size": 64,
+            "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+        },
+        "F16",
+    ),
+}
+MAKERS: Mapping[str, tuple[Callable[[Path], Path], str]] = {
+    "flux": (write_tiny_flux, "transformer"),
+    "sd15": (write_tiny_stable_diffusion, "unet"),
+}
+
+
+def pipeline(name: str, home: Path, written_bytes: int | None) -> Path:
+    """A pipeline whose denoiser is the model and whose other parts are tiny."""
+    root = home / name
+    if not root.exists():
+        make, folder = MAKERS[name]
+        part = home / f"{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        make(part)
+        shutil.rmtree(part / folder)
+        replace(MODELS[name], written_bytes=written_bytes).write(part / folder)
+        part.rename(root)
+    return root
+
+
+def build(root: Path, store: Path, memory_mib: int, workers: int, kill_after_s: float | None = None) -> Took:
+    """One build of the denoiser, watched."""
+    command = [sys.executable, "-m", "tests.bench.scale.denoiser", str(root), str(store)]
+    return watched([*command, str(memory_mib), str(workers)], kill_after_s)
+
+
+def files_of(took: Took) -> list[str]:
+    """The lines that name the result's files with their SHA-256."""
+    return [line for line in took.output.splitlines() if line.startswith("file ")]
+
+
+def say(line: str) -> None:
+    """One line at once, so that a log can be watched."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Print what each part took; 1 when a build failed or ended in other bytes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=sorted(MODELS), default="sd15")
+    parser.add_argument("--home", type=Path, default=Path(".latentc/bench-scale"))
+    parser.add_argument("--memory", type=int, default=0, help="MiB; 0: no budget")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--floor", action="store_true", help="also measure the floor")
+    parser.add_argument("--written-gb", type=float, help="make holes of all weights beyond these")
+    arguments = parser.parse_args()
+    home, memory_mib, workers = arguments.home, arguments.memory, arguments.workers
+    home.mkdir(parents=True, exist_ok=True)
+    written = arguments.written_gb
+    root = pipeline(arguments.model, home, None if written is None else round(written * 1e9))
+    store = home / f"{arguments.model}-store"
+    shutil.rmtree(store, ignore_errors=True)
+    whole = build(root, store, memory_mib, workers)
+    shutil.rmtree(store)
+    say(whole.output)
+    say(
+        f"whole: {whole.seconds:.1f} s, {whole.processor_s:.1f} s of processors, "
+        f"peak {whole.peak_rss_mib:.0f} MiB resident, {whole.peak_pss_mib:.0f} MiB shared pages once"
+    )
+    if whole.code != 0:
+        return 1
+    if arguments.floor:
+        for phase, seconds in floor_seconds(root / MAKERS[arguments.model][1], home, workers).items():
+            say(f"floor: {phase} {seconds:.1f} s")
+    for number in range(1, arguments.kills + 1):
+        # even shares of what is left; the export is not repeated, so later ones get further
+        took = build(root, store, memory_mib, workers, whole.seconds * number / (arguments.kills + 1))
+        done = sum(1 for _ in store.glob("partial/*/units/*-of-*"))
+        say(f"kill {number}: after {took.seconds:.1f} s, {done} layers recorded")
+    last = build(root, store, memory_mib, workers)
+    same = files_of(last) == files_of(whole)
+    say(f"then {last.seconds:.1f} s, peak {last.peak_rss_mib:.0f} MiB: {'same' if same else 'OTHER'} bytes")
+    shutil.rmtree(store)
+    return int(not same)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
