@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from latentc.compiler.stages.ort_format import INT8_BLOCK, LARGEST_WEIGHT_BYTES
-from latentc.passes.model_file import INLINE_BYTES
+from latentc.passes.model_writer import INLINE_BYTES
 from latentc.passes.weights import BRANCH_OF, constant, name_of, shape_of
 from latentc.recipes.target import FloatType, Runtime, Target
 

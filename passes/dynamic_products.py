@@ -40,6 +40,9 @@ from latentc.passes.weights import (
     name_of,
 )
 
+_WORK_BYTES = 20
+"""For each weight: it as float32, with its branch, their product, magnitudes and what is rounded."""
+
 
 @dataclass(frozen=True)
 class DynamicProducts(Pass):
@@ -164,6 +167,11 @@ def _factor(
         ledger.record(LayerLoss(name, "dynamic-products", relative_error(held.floats(), weight)))
         return {"codes": held.codes, "steps": held.steps}
 
-    joint = JointTensors(compute, {"codes": (ir.DataType.INT8, (K, N)), "steps": (ir.DataType.FLOAT, (N,))})
+    joint = JointTensors(
+        compute,
+        {"codes": (ir.DataType.INT8, (K, N)), "steps": (ir.DataType.FLOAT, (N,))},
+        (*stored.sources, *(source for pair in branches for side in pair for source in side.sources)),
+        _WORK_BYTES * K * N,
+    )
     codes = initializer(graph, f"{name}.int8", joint.tensor("codes"))
     return Factor(codes, initializer(graph, f"{name}.scale", joint.tensor("steps")))

@@ -21,11 +21,13 @@ class StoredFloats:
     Args:
         shape: of the floats.
         is_float: no codes are behind it.
+        sources: the constants that they are made of.
         read: gives them, float32.
     """
 
     shape: tuple[int, ...]
     is_float: bool
+    sources: tuple[ir.TensorProtocol, ...]
     read: Callable[[], Floats]
 
 
@@ -33,7 +35,8 @@ def stored_floats(value: ir.Value | None) -> StoredFloats | None:
     """How ``value`` is stored; None when it is computed from anything but constants."""
     tensor = constant(value)
     if tensor is not None:
-        return StoredFloats(shape_of(tensor), tensor.dtype.is_floating_point(), lambda: read_floats(tensor))
+        is_float = tensor.dtype.is_floating_point()
+        return StoredFloats(shape_of(tensor), is_float, (tensor,), lambda: read_floats(tensor))
     node = value.producer() if value is not None else None
     if node is None or node.op_type not in ("Cast", "DequantizeLinear") or len(node.inputs) > 2:
         return None
@@ -45,7 +48,10 @@ def stored_floats(value: ir.Value | None) -> StoredFloats | None:
     if steps is None:
         return None
     return StoredFloats(
-        source.shape, False, lambda: source.read() * _spread(steps.read(), source.shape, axis, block)
+        source.shape,
+        False,
+        (*source.sources, *steps.sources),
+        lambda: source.read() * _spread(steps.read(), source.shape, axis, block),
     )
 
 

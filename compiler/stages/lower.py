@@ -163,7 +163,8 @@ class Lower(Stage):
     def _lower_for_x86(self, target: Target, model: ir.Model, out: Path, progress: Progress) -> Lowered:
         from latentc.compiler.stages.onnxruntime_limits import quantized_linear_names
         from latentc.passes.base import PassContext
-        from latentc.passes.model_file import GRAPH_FILE, write_model
+        from latentc.passes.model_file import write_model
+        from latentc.passes.model_writer import GRAPH_FILE
 
         weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
         known = entry_of_model(model, f"{self.component}/{GRAPH_FILE}", "")
