@@ -200,10 +200,15 @@ class Accounts:
     missing: tuple[str, ...]
 
 
-def accounts_of(model: ir.Model, spec: ComponentSpec) -> Accounts:
-    """Go through all linears of a traced graph, whose weights get no values."""
+def canonical(model: ir.Model, spec: ComponentSpec) -> tuple[ir.Model, set[str]]:
+    """A traced graph in the passes' form, its weights without values; and the names of its matrices."""
     matrices = _with_idle_weights(model, spec)
-    run_passes(model, [Canonicalize()], PassContext())
+    model, _ = run_passes(model, [Canonicalize()], PassContext())
+    return model, matrices
+
+
+def accounts_of(model: ir.Model, matrices: set[str], spec: ComponentSpec) -> Accounts:
+    """Go through all linears of a canonical graph."""
     linears = list(int4_linears(model.graph, 64, tuple(one.pattern for one in spec.left_alone)))
     seen = {linear.name for linear, _ in linears}
     return Accounts(
@@ -217,7 +222,7 @@ def sharing(model: ir.Model, spec: ComponentSpec) -> tuple[list[list[str]], list
     """Linears that share an input without ``spec`` saying so, and groups of it that share none.
 
     Args:
-        model: after ``accounts_of``.
+        model: canonical.
         spec: of the component.
     """
     readers: dict[ir.Value, list[str]] = {}
