@@ -48,7 +48,7 @@ class FlatModule(nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Run the component; one output comes as it is, several as a tuple."""
-        _check_axes(self.inputs, tensors)
+        _check_masks(self.inputs, tensors)
         arguments: dict[str, Any] = dict(self._fixed)
         for spec, tensor in zip(self.inputs, tensors, strict=True):
             _put(arguments, spec.place, tensor)
@@ -58,13 +58,17 @@ class FlatModule(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _check_axes(specs: Sequence[TensorSpec], tensors: Sequence[torch.Tensor]) -> None:
-    """Tell the tracer that axes of one name have one size, which it does not see from every module."""
+def _check_masks(specs: Sequence[TensorSpec], tensors: Sequence[torch.Tensor]) -> None:
+    """Tell the tracer that a mask is as long as what it masks; it sees them meet too late."""
     check: Any = torch._check  # ships no types
     sizes: dict[str, int] = {}
     for spec, tensor in zip(specs, tensors, strict=True):
         for axis, size in zip(spec.axes, tensor.shape, strict=True):
-            check(sizes.setdefault(axis, size) == size)
+            sizes.setdefault(axis, size)
+    for spec, tensor in zip(specs, tensors, strict=True):
+        if spec.name.endswith("_mask"):
+            for axis, size in zip(spec.axes, tensor.shape, strict=True):
+                check(sizes[axis] == size)
 
 
 def _put(arguments: dict[str, Any], place: str, tensor: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
-from tests.compiler.family_graphs import accounts_of, distinct_cases, parameters_of, traced
+from tests.compiler.family_graphs import accounts_of, canonical, distinct_cases, parameters_of, traced
 
 from latentc.errors import LatentcError
 
@@ -30,7 +30,8 @@ def main(names: list[str]) -> None:
             continue
         seconds = time.monotonic() - began_s
         nodes, parameters = len(model.graph), parameters_of(model, case.spec)
-        accounts = accounts_of(model, case.spec)
+        model, matrices = canonical(model, case.spec)
+        accounts = accounts_of(model, matrices, case.spec)
         why = "; ".join(dict.fromkeys(accounts.refused.values()))
         alone = f"{len(accounts.refused)}: {why}" if accounts.refused else "0"
         cells = (case, f"{parameters / 1e6:.0f}", nodes, len(accounts.quantized), alone, f"{seconds:.0f}")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,10 +201,15 @@ class Accounts:
     missing: tuple[str, ...]
 
 
-def accounts_of(model: ir.Model, spec: ComponentSpec) -> Accounts:
-    """Go through all linears of a traced graph, whose weights get no values."""
+def canonical(model: ir.Model, spec: ComponentSpec) -> tuple[ir.Model, set[str]]:
+    """A traced graph in the passes' form, its weights all zeros; and the names of its matrices."""
     matrices = _with_idle_weights(model, spec)
-    run_passes(model, [Canonicalize()], PassContext())
+    model, _ = run_passes(model, [Canonicalize()], PassContext())
+    return model, matrices
+
+
+def accounts_of(model: ir.Model, matrices: set[str], spec: ComponentSpec) -> Accounts:
+    """Go through all linears of a canonical graph."""
     linears = list(int4_linears(model.graph, 64, tuple(one.pattern for one in spec.left_alone)))
     seen = {linear.name for linear, _ in linears}
     return Accounts(
@@ -217,7 +223,7 @@ def sharing(model: ir.Model, spec: ComponentSpec) -> tuple[list[list[str]], list
     """Linears that share an input without ``spec`` saying so, and groups of it that share none.
 
     Args:
-        model: after ``accounts_of``.
+        model: canonical.
         spec: of the component.
     """
     readers: dict[ir.Value, list[str]] = {}
@@ -253,8 +259,9 @@ def _with_idle_weights(model: ir.Model, spec: ComponentSpec) -> set[str]:
     for value in [value for value in graph.inputs if value.name not in given and not _is_residual(value)]:
         graph.inputs.remove(value)
         assert value.shape is not None
+        shape = value.shape.numpy()
         value.const_value = ir.LazyTensor(
-            _never, ir.DataType.FLOAT, ir.Shape(value.shape), name=str(value.name)
+            partial(_zeros, shape), ir.DataType.FLOAT, ir.Shape(shape), name=str(value.name)
         )
         graph.register_initializer(value)
         if len(value.shape) == 2 and any(
@@ -268,8 +275,8 @@ def _is_residual(value: ir.Value) -> bool:
     return str(value.name).startswith("residual_")
 
 
-def _never() -> ir.TensorProtocol:
-    raise AssertionError("a weight was read")
+def _zeros(shape: tuple[int, ...]) -> ir.TensorProtocol:
+    return ir.tensor(np.zeros(shape, np.float32))
 
 
 def parameters_of(model: ir.Model, spec: ComponentSpec) -> int:

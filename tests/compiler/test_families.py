@@ -7,7 +7,15 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import pytest
-from tests.compiler.family_graphs import Case, accounts_of, distinct_cases, largest_error, sharing, traced
+from tests.compiler.family_graphs import (
+    Case,
+    accounts_of,
+    canonical,
+    distinct_cases,
+    largest_error,
+    sharing,
+    traced,
+)
 from tests.small_configs import small_config
 
 CASES = distinct_cases()
@@ -47,7 +55,8 @@ def test_the_published_one_is_whole_and_every_linear_accounted_for(case: Case) -
     values = [value for node in model.graph for value in node.outputs]
     assert ir.DataType.DOUBLE not in {value.dtype for value in values}
 
-    accounts = accounts_of(model, case.spec)
+    model, matrices = canonical(model, case.spec)
+    accounts = accounts_of(model, matrices, case.spec)
     assert accounts.missing == ()
     assert all(accounts.refused.values())
     for left_alone in case.spec.left_alone:
