@@ -69,6 +69,7 @@ class ModelFolder:
         scheduler_config: as in scheduler_config.json.
         tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
         checkpoint: one file that holds components of it, or None.
+        zeroes_empty_negative: guidance moves away from zeros where no negative prompt is given.
     """
 
     root: Path
@@ -78,6 +79,7 @@ class ModelFolder:
     scheduler_config: Mapping[str, Json]
     tokenizers: Mapping[str, Path]
     checkpoint: Path | None = None
+    zeroes_empty_negative: bool = False
 
     def folder_of(self, component: Component) -> ComponentFolder:
         """The subfolder whose weights ``component`` uses; raises ModelError when the family has none."""
@@ -180,6 +182,7 @@ def open_model(
         scheduler,
         _tokenizers(root, family),
         checkpoint,
+        family.zeroes_empty_negative and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
 
 
