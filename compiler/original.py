@@ -201,9 +201,10 @@ class Original:
     ) -> torch.Tensor:
         constant = self._constant_inputs(embeddings)
         if negative is not None:
-            away = self._constant_inputs(negative)
+            negative_inputs = self._constant_inputs(negative)
             constant = {
-                name: torch.cat([away[name].expand_as(tensor), tensor]) for name, tensor in constant.items()
+                name: torch.cat([negative_inputs[name].expand_as(tensor), tensor])
+                for name, tensor in constant.items()
             }
         scheduler = self._scheduled()
         latents: torch.Tensor = noise * scheduler.init_noise_sigma

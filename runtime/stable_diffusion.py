@@ -72,8 +72,10 @@ class StableDiffusion(Pipeline):
                     f"is missing, and guidance is {scale:g}",
                     "pass the embeddings of an empty prompt",
                 )
-            away = self._constant_inputs(negative, initial_latent)
-            constant = {name: np.concatenate([away[name], array]) for name, array in constant.items()}
+            negative_inputs = self._constant_inputs(negative, initial_latent)
+            constant = {
+                name: np.concatenate([negative_inputs[name], array]) for name, array in constant.items()
+            }
         latent = initial_latent * np.float32(scheduler.init_noise_sigma)
         for index, timestep in enumerate(scheduler.timesteps):
             batch = np.concatenate([latent, latent]) if guided else latent
