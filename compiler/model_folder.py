@@ -73,6 +73,7 @@ class ModelFolder:
         tokenizers: by subfolder name, such as ``tokenizer`` and ``tokenizer_2``.
         checkpoint: one file that holds components of it, or None.
         scanned: SHA-256 of files of weights that were read when it was opened, by path.
+        zeroes_empty_negative: guidance moves away from zeros where no negative prompt is given.
     """
 
     root: Path
@@ -83,6 +84,7 @@ class ModelFolder:
     tokenizers: Mapping[str, Path]
     checkpoint: Path | None = None
     scanned: Mapping[Path, str] = field(default_factory=dict)
+    zeroes_empty_negative: bool = False
 
     def folder_of(self, component: Component) -> ComponentFolder:
         """The subfolder whose weights ``component`` uses; raises ModelError when the family has none."""
@@ -195,6 +197,7 @@ def open_model(
         _tokenizers(root, family),
         checkpoint,
         scanned,
+        family.zeroes_empty_negative and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
 
 

@@ -24,6 +24,7 @@ from latentc.compiler.sampling_options import SCHEDULER_CLASSES
 from latentc.compiler.toolchain import accelerator, threads
 from latentc.errors import ModelError, ToolMissing
 from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.stable_diffusion_xl import STABLE_DIFFUSION_XL
 from latentc.recipes.family import Component, Family
 
 if TYPE_CHECKING:
@@ -101,11 +102,26 @@ class Original:
 
     @torch.no_grad()
     def embed(self, token_ids: Mapping[str, npt.NDArray[np.int64]]) -> Tensors:
-        """What the text encoders give, by its names in the family: ``text_states`` [P, T, D] and more."""
-        return {
-            spec.outputs[0].name: self.run(spec.component, torch.from_numpy(token_ids[spec.tokenizer]))
-            for spec in self.family.text_encoders
-        }
+        """What the text encoders give, by its names in the family: ``text_states`` [P, T, D] and more.
+
+        Where two give the same, it stands side by side on the last axis, in the family's order.
+        """
+        given: dict[str, list[torch.Tensor]] = {}
+        for spec in self.family.text_encoders:
+            outputs = self.run(spec.component, torch.from_numpy(token_ids[spec.tokenizer]))
+            for name, tensor in outputs.items():
+                given.setdefault(name, []).append(tensor)
+        return {name: torch.cat(tensors, dim=-1) for name, tensors in given.items()}
+
+    def embed_negative(self) -> Tensors | None:
+        """``embed`` of the negative prompt where ``is_guided``; for none zeros, where diffusers has them."""
+        if not self.is_guided:
+            return None
+        prompt = self.options.negative_prompt
+        negative = self.embed(self.token_ids([prompt]))
+        if not prompt and self._pipeline.config.get("force_zeros_for_empty_prompt", False):
+            return {name: torch.zeros_like(tensor) for name, tensor in negative.items()}
+        return negative
 
     @property
     def init_noise_sigma(self) -> float:
@@ -159,20 +175,21 @@ class Original:
                 return self._denoise_flux(noise, embeddings, observe)
             return self._denoise_stable_diffusion(noise, embeddings, negative, step_noise, observe)
 
-    def run(self, component: Component, *inputs: torch.Tensor) -> torch.Tensor:
-        """The first output of ``component`` for ``inputs`` in its family's order, all on the CPU."""
+    def run(self, component: Component, *inputs: torch.Tensor) -> Tensors:
+        """The outputs of ``component`` by name, for ``inputs`` in its family's order, all on the CPU."""
         module = self.modules[component]
         given = [tensor.to(self._device) for tensor in inputs]
-        output: torch.Tensor
+        result: torch.Tensor | tuple[torch.Tensor, ...]
         if torch.is_grad_enabled():
-            output = checkpoint(module, *given, use_reentrant=False)
+            result = checkpoint(module, *given, use_reentrant=False)
         else:
-            output = module(*given)
-        return output.cpu()
+            result = module(*given)
+        outputs = (result,) if isinstance(result, torch.Tensor) else result
+        return {spec.name: tensor.cpu() for spec, tensor in zip(module.outputs, outputs, strict=True)}
 
     def _predict(self, inputs: Tensors) -> torch.Tensor:
         names = [spec.name for spec in self.modules[self.family.denoiser].inputs]
-        return self.run(self.family.denoiser, *(inputs[name] for name in names))
+        return self.run(self.family.denoiser, *(inputs[name] for name in names))["prediction"]
 
     def _denoise_stable_diffusion(
         self,
@@ -182,10 +199,13 @@ class Original:
         step_noise: Callable[[int], torch.Tensor],
         observe: Callable[[DenoiserCall], None],
     ) -> torch.Tensor:
-        B = len(noise)
-        text_states = embeddings["text_states"]
+        constant = self._constant_inputs(embeddings)
         if negative is not None:
-            text_states = torch.cat([negative["text_states"].expand(B, -1, -1), text_states])
+            negative_inputs = self._constant_inputs(negative)
+            constant = {
+                name: torch.cat([negative_inputs[name].expand_as(tensor), tensor])
+                for name, tensor in constant.items()
+            }
         scheduler = self._scheduled()
         latents: torch.Tensor = noise * scheduler.init_noise_sigma
         for step, time in enumerate(scheduler.timesteps):
@@ -193,7 +213,7 @@ class Original:
             inputs = {
                 "latent": scheduler.scale_model_input(doubled, time),
                 "timestep": time.to(torch.float32).expand(len(doubled)),
-                "text_states": text_states,
+                **constant,
             }
             prediction = self._predict(inputs)
             guided = prediction
@@ -203,6 +223,15 @@ class Original:
             latents = _step(scheduler, guided, step, latents, step_noise)
             observe(DenoiserCall(step, inputs, prediction, latents))
         return latents
+
+    def _constant_inputs(self, embeddings: Tensors) -> Tensors:
+        """What the UNet takes besides latent and time, the same in every step."""
+        if self.family is not STABLE_DIFFUSION_XL:
+            return embeddings
+        size = (self.options.height, self.options.width)
+        # the picture's own size, no crop, the size that is wanted, as StableDiffusionXLPipeline has it
+        told = torch.tensor([*size, 0, 0, *size], dtype=torch.float32)
+        return {**embeddings, "time_ids": told.expand(len(embeddings["text_states"]), -1)}
 
     def _denoise_flux(
         self, noise: torch.Tensor, embeddings: Tensors, observe: Callable[[DenoiserCall], None]
@@ -258,7 +287,7 @@ class Original:
     @torch.no_grad()
     def pictures(self, latents: torch.Tensor) -> npt.NDArray[np.uint8]:
         """[B, H, W, 3] of latents [B, C, h, w] as the scheduler gives them."""
-        image = self.run(Component.VAE_DECODER, self.decoder_input(latents))
+        image = self.run(Component.VAE_DECODER, self.decoder_input(latents))["image"]
         unit = self._pipeline.image_processor.postprocess(image, output_type="np")
         pictures: npt.NDArray[np.uint8] = (unit * 255).round().astype(np.uint8)
         return pictures

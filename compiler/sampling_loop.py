@@ -164,7 +164,7 @@ class Drawing:
         self.initial_latents = runtime_noise.initial_latent(seeds, *original.latent_shape)
         self.token_ids = original.token_ids(prompts)
         self.negative_token_ids = original.token_ids([options.negative_prompt]) if original.is_guided else {}
-        self.negative = original.embed(self.negative_token_ids) if self.negative_token_ids else None
+        self.negative = original.embed_negative()
         self.batches = batches_of(len(prompts), options.height, options.width)
 
     def draw(self, batch: range, progress: Progress) -> DrawnBatch:
@@ -264,13 +264,11 @@ def records_of(original: Original, drawn: Outcome, component: Component, count: 
             picture = drawn.pictures[prompt : prompt + 1].transpose(0, 3, 1, 2)
             given = torch.from_numpy(picture.astype(np.float32) / 127.5 - 1.0)
         else:
-            folder = "tokenizer" if component is Component.TEXT_ENCODER else "tokenizer_2"
-            given = torch.from_numpy(drawn.token_ids[folder][prompt : prompt + 1])
+            given = torch.from_numpy(drawn.token_ids[spec.tokenizer][prompt : prompt + 1])
         with torch.no_grad():
-            result = original.run(component, given)
-        records.append(
-            Record({spec.inputs[0].name: given.numpy()}, {spec.outputs[0].name: result.contiguous().numpy()})
-        )
+            outputs = original.run(component, given)
+        results: Arrays = {name: tensor.contiguous().numpy() for name, tensor in outputs.items()}
+        records.append(Record({spec.inputs[0].name: given.numpy()}, results))
     return tuple(records)
 
 

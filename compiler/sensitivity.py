@@ -141,9 +141,7 @@ class _Batch:
         self.original = original
         self._seeds = seeds
         self._embeddings = original.embed(original.token_ids(prompts))
-        self._negative = None
-        if original.is_guided:
-            self._negative = original.embed(original.token_ids([original.options.negative_prompt]))
+        self._negative = original.embed_negative()
         self._noise = torch.from_numpy(noise.initial_latent(seeds, *original.latent_shape))
 
     def final_latents(self, *, gradients: bool = False) -> torch.Tensor:

@@ -160,6 +160,8 @@ class Family:
         patch: latent pixels along each side of an image token, where the denoiser takes tokens (axis S).
         also: other pipeline classes of diffusers with the same components.
         unloaded: parts of the pipeline that the original is loaded without.
+        zeroes_empty_negative: where no negative prompt is given, guidance moves away from zeros, unless
+            ``force_zeros_for_empty_prompt`` of model_index.json is false.
         is_drawn: latentc can draw with it (compiler/original.py, runtime/generate.py). Components of other
             families are exported and compiled, but nothing judges them together.
     """
@@ -172,6 +174,7 @@ class Family:
     patch: int = 1
     also: tuple[str, ...] = ()
     unloaded: tuple[str, ...] = ()
+    zeroes_empty_negative: bool = False
     is_drawn: bool = True
 
     def spec(self, component: Component) -> ComponentSpec:

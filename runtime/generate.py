@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from latentc.errors import InternalError, UsageError
 from latentc.recipes.families.flux import FLUX
 from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
+from latentc.recipes.families.stable_diffusion_xl import STABLE_DIFFUSION_XL
 from latentc.runtime.bundle import Bundle, open_bundle
 from latentc.runtime.flux import Flux
 from latentc.runtime.noise import initial_latent, step_noise
@@ -19,10 +20,12 @@ from latentc.runtime.picture import pixels_from_image
 from latentc.runtime.pipeline import Embeddings, Observer, Pipeline
 from latentc.runtime.session import open_session
 from latentc.runtime.stable_diffusion import StableDiffusion
+from latentc.runtime.stable_diffusion_xl import StableDiffusionXL
 from latentc.runtime.tokenize import open_tokenizer
 
 PIPELINES: tuple[tuple[str, type[Pipeline]], ...] = (
     (STABLE_DIFFUSION.name, StableDiffusion),
+    (STABLE_DIFFUSION_XL.name, StableDiffusionXL),
     (FLUX.name, Flux),
 )
 
@@ -119,7 +122,7 @@ def generate(
     scale = sampling.guidance if guidance is None else guidance
     first = initial_latent([seed], *size)
     embeddings = source.encode_text([prompt])
-    negative = source.encode_text([negative_prompt]) if source.wants_negative(scale) else None
+    negative = source.encode_negative(negative_prompt, embeddings) if source.wants_negative(scale) else None
     if tell is not None:
         _tell_of_unread(tell, "--prompt", embeddings)
         _tell_of_unread(tell, "--negative-prompt", negative)

@@ -115,6 +115,8 @@ class Manifest:
         simulated: what this bundle only simulates, in words; empty when everything is executed as stated.
         files: every file except the manifest, by path with ``/``.
         format: version of this format.
+        zeroes_empty_negative: guidance moves away from zeros where no negative prompt is given. Bundles of
+            before this was known lack it; they are of families that encode the empty prompt.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Manifest:
     simulated: tuple[str, ...]
     files: dict[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT
+    zeroes_empty_negative: bool = False
 
     @property
     def is_validated(self) -> bool:
@@ -182,6 +185,7 @@ def manifest_from_json(text: str) -> Manifest:
             simulated=tuple(data["simulated"]),
             files={name: FileEntry(**entry) for name, entry in data["files"].items()},
             format=data["format"],
+            zeroes_empty_negative=data.get("zeroes_empty_negative", False),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(

@@ -94,6 +94,18 @@ class Pipeline(ABC):
     def encode_text(self, prompts: Sequence[str]) -> Embeddings:
         """Tokenize and encode B prompts."""
 
+    def encode_negative(self, prompt: str, embeddings: Embeddings) -> Embeddings:
+        """What guidance moves away from: ``prompt`` encoded, once.
+
+        Where the manifest says so, an empty prompt is zeros in the shape of ``embeddings`` instead.
+        """
+        if prompt or not self.manifest.zeroes_empty_negative:
+            return self.encode_text([prompt])
+        pooled = embeddings.pooled_states
+        return Embeddings(
+            np.zeros_like(embeddings.text_states), None if pooled is None else np.zeros_like(pooled)
+        )
+
     @abstractmethod
     def denoise(
         self,

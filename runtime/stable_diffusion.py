@@ -64,7 +64,7 @@ class StableDiffusion(Pipeline):
         guided = self.wants_negative(scale)
         self._check_latent(initial_latent)
         scheduler = self._schedule(steps)
-        text_states = embeddings.text_states
+        constant = self._constant_inputs(embeddings, initial_latent)
         if guided:
             if negative is None:
                 raise UsageError(
@@ -72,14 +72,17 @@ class StableDiffusion(Pipeline):
                     f"is missing, and guidance is {scale:g}",
                     "pass the embeddings of an empty prompt",
                 )
-            text_states = np.concatenate([negative.text_states, text_states])
+            negative_inputs = self._constant_inputs(negative, initial_latent)
+            constant = {
+                name: np.concatenate([negative_inputs[name], array]) for name, array in constant.items()
+            }
         latent = initial_latent * np.float32(scheduler.init_noise_sigma)
         for index, timestep in enumerate(scheduler.timesteps):
             batch = np.concatenate([latent, latent]) if guided else latent
             inputs = {
                 "latent": scheduler.scale_model_input(batch, index),
                 "timestep": np.full(len(batch), timestep, dtype=np.float32),
-                "text_states": text_states,
+                **constant,
             }
             outputs = self.run(Component.UNET, inputs)
             prediction = check_prediction(
@@ -90,6 +93,10 @@ class StableDiffusion(Pipeline):
             if observer is not None:
                 observer(Step(index, float(timestep), inputs, prediction, latent))
         return latent
+
+    def _constant_inputs(self, embeddings: Embeddings, latent: Float32Array) -> dict[str, Float32Array]:
+        """What the UNet takes besides latent and time, the same in every step, for latents as ``latent``."""
+        return {"text_states": embeddings.text_states}
 
 
 def _guide(prediction: Float32Array, scale: float) -> Float32Array:

@@ -9,6 +9,7 @@ from tests.tiny_models import (
     write_tiny_flux,
     write_tiny_lora,
     write_tiny_stable_diffusion,
+    write_tiny_stable_diffusion_xl,
 )
 
 
@@ -32,6 +33,20 @@ def test_stable_diffusion_with_its_lora_draws_a_picture(tmp_path: Path) -> None:
     assert float((before - after).abs().max()) > 1e-3
 
 
+def test_stable_diffusion_xl_draws_a_picture(tmp_path: Path) -> None:
+    import torch
+    from diffusers import StableDiffusionXLPipeline
+
+    folder = write_tiny_stable_diffusion_xl(tmp_path / "xl")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float16).to(torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline(
+        "a red circle", num_inference_steps=1, height=64, width=64, guidance_scale=1.0, output_type="pt"
+    ).images
+    assert picture.shape == (1, 3, 64, 64)
+    assert bool(picture.isfinite().all())
+
+
 def test_flux_draws_a_picture(tmp_path: Path) -> None:
     import torch
     from diffusers import FluxPipeline
@@ -47,7 +62,13 @@ def test_flux_draws_a_picture(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    for write in (write_tiny_stable_diffusion, write_tiny_flux, write_tiny_clip, write_tiny_lora):
+    for write in (
+        write_tiny_stable_diffusion,
+        write_tiny_stable_diffusion_xl,
+        write_tiny_flux,
+        write_tiny_clip,
+        write_tiny_lora,
+    ):
         first = _bytes(write(tmp_path / write.__name__ / "first"))
         second = _bytes(write(tmp_path / write.__name__ / "second"))
         assert first == second

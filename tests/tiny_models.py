@@ -82,6 +82,71 @@ def write_tiny_stable_diffusion(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def write_tiny_stable_diffusion_xl(
+    folder: Path, seed: int = 0, *, force_zeros_for_empty_prompt: bool = True
+) -> Path:
+    """Write a StableDiffusionXLPipeline into ``folder`` (made when missing) and return it.
+
+    Its text encoders differ in width, and its tokenizers in what they pad with, as the published ones do.
+    """
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    told_width, pooled_width = 16, 32
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=64 + 128,
+        attention_head_dim=(2, 4),
+        norm_num_groups=16,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=told_width,
+        projection_class_embeddings_input_dim=6 * told_width + pooled_width,
+    )
+    second = {**_CLIP_TEXT, "hidden_size": 128, "projection_dim": pooled_width, "pad_token_id": 0}
+    pipeline = StableDiffusionXLPipeline(
+        vae=_half(
+            AutoencoderKL(
+                latent_channels=4,
+                use_quant_conv=True,
+                use_post_quant_conv=True,
+                scaling_factor=0.13025,
+                force_upcast=False,
+                **_VAE,
+            )
+        ),
+        text_encoder=_clip_text_model(),
+        tokenizer=clip_tokenizer(folder),
+        text_encoder_2=_half(CLIPTextModelWithProjection(CLIPTextConfig(**second))),
+        tokenizer_2=clip_tokenizer(folder, pad_token="!"),
+        unet=_half(unet),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="leading",
+            steps_offset=1,
+        ),
+        force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 def write_tiny_flux(
     folder: Path, seed: int = 0, *, guidance_embeds: bool = False, single_blocks: int = 2
 ) -> Path:
@@ -238,7 +303,7 @@ def _clip_text_model() -> torch.nn.Module:
     return _half(CLIPTextModel(CLIPTextConfig(**_CLIP_TEXT)))
 
 
-def clip_tokenizer(folder: Path) -> object:
+def clip_tokenizer(folder: Path, pad_token: str = "<|endoftext|>") -> object:
     """CLIP's tokenizer over single bytes: every text is known, no merges are needed."""
     from transformers import CLIPTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -251,7 +316,7 @@ def clip_tokenizer(folder: Path) -> object:
     merges.write_text("#version: 0.2\n", encoding="utf-8")
     try:
         return CLIPTokenizer(
-            vocab=str(vocabulary), merges=str(merges), model_max_length=TOKENS, pad_token="<|endoftext|>"
+            vocab=str(vocabulary), merges=str(merges), model_max_length=TOKENS, pad_token=pad_token
         )
     finally:
         vocabulary.unlink()

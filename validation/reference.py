@@ -17,8 +17,8 @@ without torch. Nothing here is ever drawn from a random generator again: noise i
     One key a tokenizer folder, ``tokenizer`` and ``tokenizer_2``, [P, T] int64; ``negative.<folder>`` [1, T]
     when guidance needs a second pass.
 ``embeddings.npz``
-    ``text_states`` [P, T, D]; FLUX also ``pooled_states`` [P, D]; ``negative.<name>`` [1, …] when guidance
-    needs a second pass.
+    ``text_states`` [P, T, D]; FLUX and Stable Diffusion XL also ``pooled_states`` [P, D];
+    ``negative.<name>`` [1, …] when guidance needs a second pass.
 ``trajectory.npz``
     ``latents`` [Q, steps + 1, C, h, w] of the first Q prompts: [:, 0] as the first step receives it (scaled
     by the scheduler), [:, k] after step k.

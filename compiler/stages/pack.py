@@ -71,7 +71,7 @@ class Pack(Stage):
     """
 
     name: ClassVar[str] = "pack"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     target_name: str
     recipe_json: str
@@ -154,6 +154,7 @@ class Pack(Stage):
             recipe=json.loads(self.recipe_json),
             toolchain=self._toolchain(),
             simulated=(*self.simulated, *(words for item in lowered.values() for words in item.simulated)),
+            zeroes_empty_negative=model.zeroes_empty_negative,
         )
         if golden:
             # a first time without meaning, so that the bundle opens and its self-test can be measured

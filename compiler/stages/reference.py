@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from latentc.compiler.sampling_loop import Arrays, Drawn, Record
     from latentc.compiler.sampling_options import SamplingOptions
+    from latentc.recipes.family import ComponentSpec
     from latentc.runtime.manifest import Json
 
 GOLDEN_SAMPLES = 8
@@ -85,7 +86,7 @@ class Reference(Stage):
         for spec in original.family.components:
             progress(0.8, f"golden tensors of {spec.component}")
             records = records_of(original, drawn, spec.component, GOLDEN_SAMPLES)
-            _savez(out / "components" / f"{spec.component}.npz", _stacked(records))
+            _savez(out / "components" / f"{spec.component}.npz", _stacked(spec, records))
         if self.clip_root is not None:
             from latentc.compiler.clip_folder import open_clip
             from latentc.compiler.clip_reference import write_clip
@@ -133,18 +134,19 @@ def _write_drawn(drawn: Drawn, out: Path) -> None:
         Image.fromarray(picture).save(out / "pictures" / f"{number:04d}.png")
 
 
-def _stacked(records: tuple[Record, ...]) -> Arrays:
+def _stacked(spec: ComponentSpec, records: tuple[Record, ...]) -> Arrays:
     """Records joined on B; what has no B is the same in all of them and stands once."""
     import numpy as np
 
+    single = {tensor.name for tensor in spec.inputs if tensor.axes[0] != "B"}
     stacked: Arrays = {}
     for kind, tensors in (
         ("input", [record.inputs for record in records]),
         ("output", [record.outputs for record in records]),
     ):
         for name, first in tensors[0].items():
-            has_batch = not name.endswith("_ids") or first.dtype == np.int64
-            stacked[f"{kind}.{name}"] = np.concatenate([t[name] for t in tensors]) if has_batch else first
+            alone = name in single
+            stacked[f"{kind}.{name}"] = first if alone else np.concatenate([t[name] for t in tensors])
     return stacked
 
 

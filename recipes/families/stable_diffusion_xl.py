@@ -38,5 +38,5 @@ STABLE_DIFFUSION_XL = Family(
     (CLIP_PENULTIMATE, clip_projected(Component.TEXT_ENCODER_2), UNET_XL, *AUTOENCODER_KL),
     doubles_batch=True,
     unloaded=("feature_extractor", "image_encoder"),
-    is_drawn=False,
+    zeroes_empty_negative=True,
 )

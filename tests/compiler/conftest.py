@@ -6,7 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.tiny_models import write_tiny_clip, write_tiny_flux, write_tiny_lora, write_tiny_stable_diffusion
+from tests.tiny_models import (
+    write_tiny_clip,
+    write_tiny_flux,
+    write_tiny_lora,
+    write_tiny_stable_diffusion,
+    write_tiny_stable_diffusion_xl,
+)
 
 from latentc.recipes.family import Component
 
@@ -16,6 +22,11 @@ ExportOf = Callable[[Path, Component], Path]
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_stable_diffusion(tmp_path_factory.mktemp("tiny") / "stable-diffusion")
+
+
+@pytest.fixture(scope="session")
+def tiny_stable_diffusion_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_stable_diffusion_xl(tmp_path_factory.mktemp("tiny") / "stable-diffusion-xl")
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,16 @@ def test_a_folder_that_is_no_pipeline(tmp_path: Path) -> None:
     )
 
 
+def test_an_empty_negative_prompt_is_zeros_as_diffusers_decides_it(
+    tmp_path: Path, tiny_stable_diffusion: Path, tiny_stable_diffusion_xl: Path
+) -> None:
+    assert not open_model(tiny_stable_diffusion, read_weights=False).zeroes_empty_negative
+    root = shutil.copytree(tiny_stable_diffusion_xl, tmp_path / "xl")
+    assert open_model(root, read_weights=False).zeroes_empty_negative
+    rewrite(root / "model_index.json", force_zeros_for_empty_prompt=False)
+    assert not open_model(root, read_weights=False).zeroes_empty_negative
+
+
 def test_a_pipeline_of_an_unknown_class(root: Path) -> None:
     rewrite(root / "model_index.json", _class_name="StableDiffusionXLPipeline")
     assert refused(root) == (

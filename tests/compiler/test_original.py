@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.tiny_models import write_tiny_flux
+from tests.tiny_models import write_tiny_flux, write_tiny_stable_diffusion_xl
 
 from latentc.compiler.model_folder import open_model, sha256_of
 from latentc.compiler.original import DenoiserCall, Original
@@ -24,9 +25,17 @@ TOLERANCE = 1e-5
 
 
 def options_for(
-    root: Path, scheduler: str, *, guidance: float = 1.0, steps: int = 3, loras: tuple[LoraFile, ...] = ()
+    root: Path,
+    scheduler: str,
+    *,
+    guidance: float = 1.0,
+    steps: int = 3,
+    loras: tuple[LoraFile, ...] = (),
+    negative_prompt: str = "green",
 ) -> SamplingOptions:
-    return SamplingOptions(root, open_model(root).digest, loras, scheduler, steps, guidance, 64, 64, "green")
+    return SamplingOptions(
+        root, open_model(root).digest, loras, scheduler, steps, guidance, 64, 64, negative_prompt
+    )
 
 
 def lora_of(path: Path, scale: float = 1.0) -> LoraFile:
@@ -49,13 +58,9 @@ def drawn(original: Original, step_noise: Any = None) -> tuple[Any, Any]:
     import torch
 
     noise = torch.randn((2, *original.latent_shape), generator=torch.Generator().manual_seed(5))
-    negative = (
-        original.embed(original.token_ids([original.options.negative_prompt])) if original.is_guided else None
-    )
+    embeddings = original.embed(original.token_ids(PROMPTS))
     calls: list[DenoiserCall] = []
-    latents = original.denoise(
-        noise, original.embed(original.token_ids(PROMPTS)), negative, step_noise, calls.append
-    )
+    latents = original.denoise(noise, embeddings, original.embed_negative(), step_noise, calls.append)
     assert [call.step for call in calls] == list(range(original.options.steps))
     assert bool((calls[-1].latents == latents).all())
     return noise, latents
@@ -81,6 +86,49 @@ def test_stable_diffusion(tiny_stable_diffusion: Path, scheduler: str, guidance:
     pictures = np.stack([np.asarray(picture) for picture in pipeline(**settings).images])
     # one step of 255 where a value lies on the edge between two
     assert int(np.abs(original.pictures(latents).astype(int) - pictures.astype(int)).max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "guidance", "negative_prompt"),
+    [
+        ("ddim", 4.0, "green"),
+        ("ddim", 4.0, ""),
+        ("euler", 4.0, ""),
+        ("euler", 4.0, "green"),
+        ("euler", 1.0, ""),
+    ],
+)
+def test_stable_diffusion_xl(
+    tiny_stable_diffusion_xl: Path, scheduler: str, guidance: float, negative_prompt: str
+) -> None:
+    import diffusers
+
+    root = tiny_stable_diffusion_xl
+    options = options_for(root, scheduler, guidance=guidance, negative_prompt=negative_prompt)
+    original = Original(open_model(root).family, replace(options, width=48))
+    noise, latents = drawn(original)
+    chosen = {"ddim": diffusers.DDIMScheduler, "euler": diffusers.EulerDiscreteScheduler}[scheduler]
+    pipeline = pipeline_of(root, "StableDiffusionXLPipeline", chosen)
+    settings: dict[str, Any] = {
+        "prompt": list(PROMPTS), "negative_prompt": [negative_prompt] * 2 if negative_prompt else None,
+        "latents": noise, "height": 64, "width": 48, "num_inference_steps": 3, "guidance_scale": guidance,
+    }  # fmt: skip
+    expected = pipeline(**settings, output_type="latent").images
+    np.testing.assert_allclose(latents, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
+    pictures = np.stack([np.asarray(picture) for picture in pipeline(**settings).images])
+    # one step of 255 where a value lies on the edge between two
+    assert int(np.abs(original.pictures(latents).astype(int) - pictures.astype(int)).max()) <= 1
+
+
+def test_an_empty_negative_prompt_is_zeros_only_where_the_model_says_so(tmp_path: Path) -> None:
+    root = write_tiny_stable_diffusion_xl(tmp_path, force_zeros_for_empty_prompt=False)
+    original = Original(open_model(root).family, options_for(root, "euler", guidance=4.0, negative_prompt=""))
+    _, states, _, pooled = pipeline_of(root, "StableDiffusionXLPipeline").encode_prompt("a red circle")
+    negative = original.embed_negative()
+    assert negative is not None
+    assert float(states.abs().min(dim=1).values.max()) > 0
+    np.testing.assert_allclose(negative["text_states"], states.detach(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(negative["pooled_states"], pooled.detach(), rtol=0, atol=1e-6)
 
 
 def test_lcm_with_given_noise(tiny_stable_diffusion: Path, monkeypatch: pytest.MonkeyPatch) -> None:

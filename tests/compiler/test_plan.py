@@ -9,7 +9,7 @@ from latentc.compiler.budget import Budget
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.plan import Plan, plan_recipe
 from latentc.errors import LatentcError, ModelError
-from latentc.recipes.families.stable_diffusion_xl import STABLE_DIFFUSION_XL
+from latentc.recipes.families.sana import SANA
 from latentc.recipes.load import load_recipe
 
 RECIPE = """\
@@ -63,13 +63,13 @@ def test_every_step_follows_its_inputs(make_plan: MakePlan) -> None:
 def test_a_family_that_cannot_be_drawn_is_refused(tmp_path: Path, tiny_stable_diffusion: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(RECIPE.format(model=tiny_stable_diffusion))
-    model = replace(open_model(tiny_stable_diffusion, read_values=False), family=STABLE_DIFFUSION_XL)
+    model = replace(open_model(tiny_stable_diffusion, read_values=False), family=SANA)
     with pytest.raises(ModelError) as caught:
         plan_recipe(load_recipe(file, []), model, ["onnx"])
     assert str(caught.value) == (
-        f"{tiny_stable_diffusion}: is of the family 'stable-diffusion-xl', which latentc exports but cannot "
+        f"{tiny_stable_diffusion}: is of the family 'sana', which latentc exports but cannot "
         "draw with yet: nothing could validate a bundle of it\n"
-        "fix: use a model of one of: stable-diffusion, flux"
+        "fix: use a model of one of: stable-diffusion, stable-diffusion-xl, flux"
     )
 
 

@@ -14,7 +14,8 @@ import torch
 
 from latentc.recipes.families.flux import FLUX
 from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
-from latentc.recipes.family import Component, Family
+from latentc.recipes.families.stable_diffusion_xl import STABLE_DIFFUSION_XL
+from latentc.recipes.family import Component
 from latentc.runtime.manifest import (
     ComponentEntry,
     LatentEntry,
@@ -27,7 +28,15 @@ from latentc.runtime.manifest import (
 from latentc.runtime.session import Array
 from latentc.runtime.tokenize import PromptTokenizer
 
-Call = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+Call = Callable[[dict[str, torch.Tensor]], torch.Tensor | tuple[torch.Tensor, ...]]
+Signature = tuple[tuple[str, ...], tuple[str, ...], Call]
+"""Names of inputs, names of outputs, and how the module is called."""
+
+FAMILY_OF = {
+    "StableDiffusionPipeline": STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": STABLE_DIFFUSION_XL,
+    "FluxPipeline": FLUX,
+}
 
 
 @dataclass
@@ -35,7 +44,7 @@ class TorchSession:
     """A module behind the Session protocol, which also counts how it is used."""
 
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     call: Call
     calls: list[dict[str, Array]] = field(default_factory=list)
     closed: bool = False
@@ -46,7 +55,7 @@ class TorchSession:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return (self.output,)
+        return self.outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         assert set(inputs) == set(self.inputs)
@@ -55,7 +64,8 @@ class TorchSession:
         self.calls.append(dict(inputs))
         with torch.no_grad():
             result = self.call({name: torch.from_numpy(array.copy()) for name, array in inputs.items()})
-        return {self.output: result.numpy()}
+        results = (result,) if isinstance(result, torch.Tensor) else result
+        return {name: tensor.numpy() for name, tensor in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:
         self.closed = True
@@ -69,42 +79,44 @@ class TorchSession:
         self.close()
 
 
-def component_calls(pipeline: Any) -> dict[Component, tuple[tuple[str, ...], str, Call]]:
+def component_calls(pipeline: Any) -> dict[Component, Signature]:
     """How each component of diffusers' ``pipeline`` is called by the names of latentc's families."""
-    vae_decoder: tuple[tuple[str, ...], str, Call] = (
+    vae_decoder: Signature = (
         ("latent",),
-        "image",
+        ("image",),
         lambda x: pipeline.vae.decode(x["latent"]).sample,
     )
     if type(pipeline).__name__ == "StableDiffusionPipeline":
         return {
             Component.TEXT_ENCODER: (
                 ("token_ids",),
-                "text_states",
+                ("text_states",),
                 lambda x: pipeline.text_encoder(x["token_ids"])[0],
             ),
             Component.UNET: (
                 ("latent", "timestep", "text_states"),
-                "prediction",
+                ("prediction",),
                 lambda x: pipeline.unet(x["latent"], x["timestep"], x["text_states"]).sample,
             ),
             Component.VAE_DECODER: vae_decoder,
         }
+    if type(pipeline).__name__ == "StableDiffusionXLPipeline":
+        return _calls_of_xl(pipeline, vae_decoder)
     guided = ("guidance",) if pipeline.transformer.config.guidance_embeds else ()
     return {
         Component.TEXT_ENCODER: (
             ("token_ids",),
-            "pooled_states",
+            ("pooled_states",),
             lambda x: pipeline.text_encoder(x["token_ids"]).pooler_output,
         ),
         Component.TEXT_ENCODER_2: (
             ("token_ids",),
-            "text_states",
+            ("text_states",),
             lambda x: pipeline.text_encoder_2(x["token_ids"])[0],
         ),
         Component.TRANSFORMER: (
             ("latent", "timestep", "text_states", "pooled_states", "image_ids", "text_ids", *guided),
-            "prediction",
+            ("prediction",),
             lambda x: (
                 pipeline.transformer(
                     hidden_states=x["latent"],
@@ -114,6 +126,34 @@ def component_calls(pipeline: Any) -> dict[Component, tuple[tuple[str, ...], str
                     encoder_hidden_states=x["text_states"],
                     img_ids=x["image_ids"],
                     txt_ids=x["text_ids"],
+                ).sample
+            ),
+        ),
+        Component.VAE_DECODER: vae_decoder,
+    }
+
+
+def _calls_of_xl(pipeline: Any, vae_decoder: Signature) -> dict[Component, Signature]:
+    def second(x: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        result = pipeline.text_encoder_2(x["token_ids"], output_hidden_states=True)
+        return result.hidden_states[-2], result.text_embeds
+
+    return {
+        Component.TEXT_ENCODER: (
+            ("token_ids",),
+            ("text_states",),
+            lambda x: pipeline.text_encoder(x["token_ids"], output_hidden_states=True).hidden_states[-2],
+        ),
+        Component.TEXT_ENCODER_2: (("token_ids",), ("text_states", "pooled_states"), second),
+        Component.UNET: (
+            ("latent", "timestep", "text_states", "pooled_states", "time_ids"),
+            ("prediction",),
+            lambda x: (
+                pipeline.unet(
+                    x["latent"],
+                    x["timestep"],
+                    x["text_states"],
+                    added_cond_kwargs={"text_embeds": x["pooled_states"], "time_ids": x["time_ids"]},
                 ).sample
             ),
         ),
@@ -156,9 +196,7 @@ class TorchComponents:
 
 def manifest_of(pipeline: Any, components: TorchComponents, scheduler: SchedulerEntry) -> Manifest:
     """The manifest that a bundle of diffusers' ``pipeline`` would have."""
-    flux = type(pipeline).__name__ == "FluxPipeline"
-    family: Family = FLUX if flux else STABLE_DIFFUSION
-    names = ("tokenizer", "tokenizer_2") if flux else ("tokenizer",)
+    family = FAMILY_OF[type(pipeline).__name__]
     return Manifest(
         name="tiny",
         target="onnx",
@@ -169,15 +207,17 @@ def manifest_of(pipeline: Any, components: TorchComponents, scheduler: Scheduler
                 f"{component}/model.onnx",
                 "",
                 tuple(TensorEntry(name, "float32", ("B",)) for name in inputs),
-                (TensorEntry(output, "float32", ("B",)),),
+                tuple(TensorEntry(name, "float32", ("B",)) for name in outputs),
                 0,
                 0,
                 0,
                 0,
             )
-            for component, (inputs, output, _) in components.calls.items()
+            for component, (inputs, outputs, _) in components.calls.items()
         },
-        tokenizers={name: components.tokenizer_entry(name) for name in names},
+        tokenizers={
+            spec.tokenizer: components.tokenizer_entry(spec.tokenizer) for spec in family.text_encoders
+        },
         scheduler=scheduler,
         sampling=SamplingEntry(4, 3.5, 64, 64),
         latent=LatentEntry(
@@ -189,6 +229,7 @@ def manifest_of(pipeline: Any, components: TorchComponents, scheduler: Scheduler
         recipe={},
         toolchain={},
         simulated=(),
+        zeroes_empty_negative=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
     )
 
 

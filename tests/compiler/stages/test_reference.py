@@ -93,6 +93,29 @@ def test_golden_tensors_are_what_diffusers_computes(tiny_stable_diffusion: Path,
     )
 
 
+def test_a_reference_of_two_text_encoders(tiny_stable_diffusion_xl: Path, tmp_path: Path) -> None:
+    stage = Reference("stable-diffusion-xl", sampling(tiny_stable_diffusion_xl, "euler"), PROMPTS, (0, 1, 2))
+    reference = read_reference(made(stage, tmp_path / "out"))
+    assert {name: states.shape for name, states in reference.embeddings().items()} == {
+        "text_states": (3, 16, 64 + 128),
+        "pooled_states": (3, 32),
+        "negative.text_states": (1, 16, 64 + 128),
+        "negative.pooled_states": (1, 32),
+    }
+    # no negative prompt was given
+    assert not reference.embeddings()["negative.text_states"].any()
+    second = reference.golden(Component.TEXT_ENCODER_2)
+    np.testing.assert_array_equal(second.inputs["token_ids"], reference.token_ids()["tokenizer_2"])
+    assert {name: array.shape for name, array in second.outputs.items()} == {
+        "text_states": (3, 16, 128),
+        "pooled_states": (3, 32),
+    }
+    # one row for each recorded call, though its name ends as FLUX's unbatched positions do
+    np.testing.assert_array_equal(
+        reference.golden(Component.UNET).inputs["time_ids"], [[64, 64, 0, 0, 64, 64]] * 8
+    )
+
+
 def test_an_lcm_reference_stores_its_noise(tiny_stable_diffusion: Path, tmp_path: Path) -> None:
     stage = Reference("stable-diffusion", sampling(tiny_stable_diffusion, "lcm", 1.0), PROMPTS, (0, 1, 2))
     reference = read_reference(made(stage, tmp_path / "out"))
