@@ -6,13 +6,11 @@ import logging
 
 import numpy as np
 import onnx_ir as ir
-import pytest
 import torch
 from torch import nn
 
 from latentc.compiler.export_graph import graph_of
 from latentc.compiler.flat import FlatComponent
-from latentc.errors import InternalError
 from latentc.recipes.family import TensorSpec
 
 STATES = TensorSpec("states", "float32", ("B", "T", "D*"), "states")
@@ -31,7 +29,7 @@ class Original(nn.Module):
 
     def forward(self, states: torch.Tensor, *, masked: bool = False) -> torch.Tensor:
         heads = self.project(states + self.table).unflatten(-1, (2, 4)).transpose(1, 2)
-        mask = states.new_ones(states.shape[1], states.shape[1]) if masked else None
+        mask = states.new_ones(states.shape[1], states.shape[1]).tril() if masked else None
         attended = nn.functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=mask)
         joined = torch.cat([attended, heads], dim=2)
         first, second = joined.split_with_sizes([states.shape[1], states.shape[1]], dim=2)
@@ -85,6 +83,14 @@ def test_weights_are_inputs_and_the_rest_computes_the_same() -> None:
         np.testing.assert_allclose(actual, result, rtol=0, atol=1e-5)
 
 
-def test_masked_attention_is_refused() -> None:
-    with pytest.raises(InternalError, match=r"^small: torch cannot export it: .*is called with a mask"):
-        graph_of(flat(Flat(masked=True)), "small")
+def test_a_mask_is_added_to_the_scores() -> None:
+    import onnxruntime
+
+    module = Flat(masked=True)
+    weights = {name: tensor.numpy().copy() for name, tensor in module.original.state_dict().items()}
+    states = np.random.default_rng(0).standard_normal((2, 6, 8), np.float32)
+    expected = module(torch.from_numpy(states)).detach().numpy()
+    model = graph_of(flat(module), "small")
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    (actual,) = session.run(None, {"states": states, **weights})
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
