@@ -121,14 +121,18 @@ def test_stable_diffusion_xl(
 
 
 def test_an_empty_negative_prompt_is_zeros_only_where_the_model_says_so(tmp_path: Path) -> None:
+    import torch
+
     root = write_tiny_stable_diffusion_xl(tmp_path, force_zeros_for_empty_prompt=False)
     original = Original(open_model(root).family, options_for(root, "euler", guidance=4.0, negative_prompt=""))
-    _, states, _, pooled = pipeline_of(root, "StableDiffusionXLPipeline").encode_prompt("a red circle")
+    with torch.no_grad():
+        _, states, _, pooled = pipeline_of(root, "StableDiffusionXLPipeline").encode_prompt("a red circle")
     negative = original.embed_negative()
     assert negative is not None
-    assert float(states.abs().min(dim=1).values.max()) > 0
-    np.testing.assert_allclose(negative["text_states"], states.detach(), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(negative["pooled_states"], pooled.detach(), rtol=0, atol=1e-6)
+    assert float(states.abs().max()) > 0
+    # the same modules and ids
+    np.testing.assert_allclose(negative["text_states"], states, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(negative["pooled_states"], pooled, rtol=0, atol=1e-6)
 
 
 def test_lcm_with_given_noise(tiny_stable_diffusion: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,11 @@
 """The whole of latentc on a tiny pipeline: one build, and everything that may happen to it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.end_to_end.command import latentc
 from tests.tiny_models import write_tiny_stable_diffusion
 
 RECIPE = """\
@@ -27,18 +25,6 @@ validation:
   count: 2
   limits: {unet.sqnr_db: 5}
 """
-
-
-def latentc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    return subprocess.run(
-        [sys.executable, "-m", "latentc", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
