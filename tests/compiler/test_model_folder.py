@@ -73,9 +73,9 @@ def test_an_empty_negative_prompt_is_zeros_as_diffusers_decides_it(
 
 
 def test_a_pipeline_of_an_unknown_class(root: Path) -> None:
-    rewrite(root / "model_index.json", _class_name="StableDiffusionXLPipeline")
+    rewrite(root / "model_index.json", _class_name="StableDiffusionSAGPipeline")
     assert refused(root) == (
-        "model_index.json: pipeline class 'StableDiffusionXLPipeline' is of no family that latentc knows\n"
+        "model_index.json: pipeline class 'StableDiffusionSAGPipeline' is of no family that latentc knows\n"
         "fix: did you mean 'StableDiffusionPipeline'?"
     )
 
