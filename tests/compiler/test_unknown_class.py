@@ -60,6 +60,8 @@ def test_a_size_that_no_key_says_is_named() -> None:
     )
 
 
+# Chroma asks for its positions where diffusers no longer wants to have them
+@pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
 def test_one_that_no_family_describes_computes_what_torch_does(tmp_path: Path) -> None:
     config: Config = {
         "in_channels": 16,
