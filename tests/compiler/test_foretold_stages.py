@@ -24,7 +24,7 @@ def test_every_step_has_a_forecast() -> None:
         assert one.disk_bytes > 0, label
 
 
-@pytest.mark.parametrize("change", ["validation.count=20", "sampling.steps=20", "sampling.width=128"])
+@pytest.mark.parametrize("change", ["validation.count=20", "sampling.steps=20", "sampling.width=256"])
 def test_more_pictures_steps_and_pixels_take_longer(change: str) -> None:
     few, many = forecasts(), forecasts(change)
     for label in ("reference", "validate/ort-mobile"):

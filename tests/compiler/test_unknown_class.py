@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
-from tests.compiler.family_graphs import largest_error
 
-from latentc.compiler.flat import config_of, module_on_meta
 from latentc.compiler.unknown_class import spec_of_class
 from latentc.errors import ModelError
-from latentc.recipes.config import Config
 from latentc.recipes.family import size_of
 
 FLUX_LIKE = {"in_channels": 64, "joint_attention_dim": 4096, "axes_dims_rope": [16, 56, 56], "patch_size": 1}
@@ -58,22 +52,3 @@ def test_a_size_that_no_key_says_is_named() -> None:
         "cross_attention_dim, text_embed_dim, cap_feat_dim, one of which says the size of an input\n"
         "fix: add a family: recipes/families/ has one file each"
     )
-
-
-def test_one_that_no_family_describes_computes_what_torch_does(tmp_path: Path) -> None:
-    config: Config = {
-        "in_channels": 16,
-        "num_layers": 1,
-        "num_single_layers": 1,
-        "attention_head_dim": 32,
-        "num_attention_heads": 2,
-        "joint_attention_dim": 64,
-        "axes_dims_rope": [8, 12, 12],
-        "approximator_num_channels": 64,
-        "approximator_hidden_dim": 32,
-        "approximator_layers": 1,
-    }
-    whole = config_of(module_on_meta("ChromaTransformer2DModel", json.loads(json.dumps(config))))
-    spec = spec_of_class("ChromaTransformer2DModel", "transformer", whole)
-    # float32 sums in another order
-    assert largest_error(spec, config, tmp_path) <= 1e-4
