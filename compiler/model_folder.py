@@ -55,6 +55,10 @@ class ComponentFolder:
         """The config as canonical JSON: equal architectures give equal text."""
         return json.dumps(dict(self.config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
+    def is_in(self, path: Path | None) -> bool:
+        """Whether its weights lie in the file ``path``."""
+        return any(file.path == path for file in self.files)
+
     def file_of(self, tensor: str) -> SafetensorsFile | ConvertedFile | None:
         """The file that holds ``tensor``, or None."""
         return next((file for file in self.files if tensor in file.tensors), None)
@@ -127,11 +131,7 @@ class ModelFolder:
     @property
     def from_checkpoint(self) -> tuple[str, ...]:
         """Subfolder names of the components whose weights the checkpoint holds."""
-        return tuple(
-            name
-            for name, component in self.components.items()
-            if self.checkpoint is not None and component.files[0].path == self.checkpoint
-        )
+        return tuple(name for name, component in self.components.items() if component.is_in(self.checkpoint))
 
 
 def open_model(
@@ -167,15 +167,9 @@ def open_model(
     components: dict[str, ComponentFolder] = {}
     for name, wanted in {spec.folder: spec.class_name for spec in family.components}.items():
         components[name] = _component(
-            root,
-            name,
-            wanted,
-            index_path,
-            index.get(name),
-            held,
-            read_weights=read_weights,
+            root, name, wanted, index_path, index.get(name), held, read_weights=read_weights
         )
-    if held is not None and not any(one.files[0].path == checkpoint for one in components.values()):
+    if held is not None and not any(one.is_in(checkpoint) for one in components.values()):
         from latentc.compiler.single_file import likeness
 
         raise ModelError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.compiler.original_layouts import stable_diffusion_checkpoint
 
+from latentc.compiler.model_folder import open_model
 from latentc.compiler.model_place import ModelPlace, model_place, open_model_of
 from latentc.errors import ModelError, RecipeError
 from latentc.recipes.load import LoadedRecipe, load_recipe
@@ -86,6 +87,21 @@ def test_a_checkpoint_is_opened_with_the_weights_of_its_base_where_it_lacks_some
     assert {"unet/checkpoint", "unet/config.json", "text_encoder/model.safetensors"} <= set(
         model.file_digests
     )
+
+
+def test_nothing_of_the_base_need_be_there_to_look_at_the_architecture(
+    tiny_stable_diffusion: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = tmp_path / "base"
+    shutil.copytree(tiny_stable_diffusion, base, ignore=shutil.ignore_patterns("*.safetensors"))
+    whole = stable_diffusion_checkpoint(tiny_stable_diffusion, tmp_path / "whole.safetensors")
+    tensors = {k: v for k, v in load_file(whole).items() if k.startswith("model.diffusion_model.")}
+    save_file(tensors, tmp_path / "unet.safetensors")
+    model = open_model(base, tmp_path / "unet.safetensors", read_values=False, read_weights=False)
+    assert model.from_checkpoint == ("unet",)
+    assert model.components["vae"].files == ()
 
 
 def test_a_checkpoint_of_nothing_is_refused(tiny_stable_diffusion: Path, tmp_path: Path) -> None:
