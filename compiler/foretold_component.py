@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from latentc.compiler.drawn_sizes import drawn_sizes
 from latentc.compiler.stage import Step
-from latentc.compiler.stages.engine_shapes import AxisSizes, engine_sizes
-from latentc.compiler.stages.pack import latent_entry
+from latentc.compiler.stages.engine_shapes import AxisSizes
 from latentc.compiler.stages.trace import TraceCall
 from latentc.compiler.store import Store
-from latentc.compiler.tokenizer_entry import tokenizer_entries
 from latentc.compiler.trace import TRACE_FILE, Trace, trace_from_json
 from latentc.recipes.family import Component
 
@@ -67,15 +66,7 @@ def foretell_components(
     found = []
     for spec in model.family.components:
         component = spec.component
-        sizes = engine_sizes(
-            model.family,
-            component,
-            recipe.sampling.height,
-            recipe.sampling.width,
-            latent_entry(model).downscale,
-            {name: entry.max_length for name, entry in tokenizer_entries(model).items()},
-            guided=recipe.sampling.guidance > 1,
-        )
+        sizes = drawn_sizes(recipe, model, component)
         folder = model.folder_of(component)
         single = tuple((axis, 1 if axis == "B" else size) for axis, size in sizes[0])
         trace = _trace(

@@ -9,24 +9,22 @@ from typing import TYPE_CHECKING
 
 from latentc.compiler.budget import Budget
 from latentc.compiler.clip_folder import open_clip
+from latentc.compiler.drawn_sizes import drawn_sizes
 from latentc.compiler.model_folder import ModelFolder
 from latentc.compiler.recipe_passes import passes_of
 from latentc.compiler.sampling_options import LoraFile, SamplingOptions
 from latentc.compiler.stage import Step
 from latentc.compiler.stages.calibrate import Calibrate
-from latentc.compiler.stages.engine_shapes import AxisSizes, engine_sizes
 from latentc.compiler.stages.export import Export
 from latentc.compiler.stages.lower import Lower
-from latentc.compiler.stages.pack import Pack, latent_entry
+from latentc.compiler.stages.pack import Pack
 from latentc.compiler.stages.reference import Reference
 from latentc.compiler.stages.sensitivity import Sensitivity
 from latentc.compiler.stages.transform import Transform
 from latentc.compiler.stages.validate import Validate
-from latentc.compiler.tokenizer_entry import tokenizer_entries
 from latentc.errors import ModelError, RecipeError
 from latentc.passes.lora_file import lora_file
 from latentc.recipes.families.catalogue import FAMILIES
-from latentc.recipes.family import Component
 from latentc.recipes.load import LoadedRecipe
 from latentc.recipes.target import Runtime, Target, target_named
 from latentc.runtime.bundle import sha256_of_file
@@ -35,7 +33,6 @@ from latentc.validation.prompts import read_prompts
 
 if TYPE_CHECKING:
     from latentc.passes.base import Pass
-    from latentc.recipes.recipe import Recipe
 
 
 _CALIBRATION_SEEDS = 2**32
@@ -171,7 +168,13 @@ def plan_recipe(
             component: steps.add(
                 Step(
                     f"lower/{target.name}/{component}",
-                    Lower(target.name, str(component), _engine_sizes(target, recipe, model, component)),
+                    Lower(
+                        target.name,
+                        str(component),
+                        ()
+                        if target.runtime is Runtime.ONNXRUNTIME
+                        else drawn_sizes(recipe, model, component),
+                    ),
                     {"transform": transformed[component]},
                 )
             )
@@ -283,22 +286,6 @@ def _calibration_prompts(
     own = read_prompts(chosen.prompts, shared + chosen.count, loaded.file.parent)[shared:]
     first = _CALIBRATION_SEEDS + chosen.seed
     return own, tuple(range(first, first + chosen.count))
-
-
-def _engine_sizes(
-    target: Target, recipe: Recipe, model: ModelFolder, component: Component
-) -> tuple[AxisSizes, ...]:
-    if target.runtime is Runtime.ONNXRUNTIME:
-        return ()
-    return engine_sizes(
-        model.family,
-        component,
-        recipe.sampling.height,
-        recipe.sampling.width,
-        latent_entry(model).downscale,
-        {name: entry.max_length for name, entry in tokenizer_entries(model).items()},
-        guided=recipe.sampling.guidance > 1,
-    )
 
 
 def _pack(target: Target, loaded: LoadedRecipe, model: ModelFolder) -> Pack:
