@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentc.recipes.config import Config, count
-from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
+from latentc.recipes.families.autoencoder import AUTOENCODER_KL
 from latentc.recipes.families.clip import CLIP_POOLED
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.t5 import t5_encoder

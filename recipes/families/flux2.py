@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from latentc.recipes.config import Config, count
-from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
+from latentc.recipes.families.autoencoder import autoencoder
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.qwen import qwen_text_encoder
 from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
@@ -57,7 +55,7 @@ FLUX_2 = Family(
             tokens=512,
         ),
         _TRANSFORMER,
-        *(replace(spec, class_name="AutoencoderKLFlux2") for spec in AUTOENCODER_KL),
+        *autoencoder("AutoencoderKLFlux2", stages="block_out_channels", latent="0.mean"),
     ),
     patch=2,
     is_drawn=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from latentc.recipes.config import Config, count
+from latentc.recipes.families.autoencoder import autoencoder
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.qwen import qwen_text_encoder
 from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
@@ -38,36 +39,12 @@ _TRANSFORMER = ComponentSpec(
     left_alone=first_and_last("img_in.weight", "proj_out.weight"),
 )
 
-_IMAGE = ("B", "C_image*", "1*", "H", "W")
-_LATENT = ("B", "C*", "1*", "h", "w")
-_SIZES = (("C*", "z_dim"), ("C_image*", 3), ("1*", 1))
-
-
-def _downscale(config: Config) -> int:
-    return int(2 ** (count(config, "dim_mult") - 1))
-
-
-_VAE = (
-    ComponentSpec(
-        Component.VAE_ENCODER,
-        "vae",
-        "AutoencoderKLQwenImage",
-        (TensorSpec("image", "float32", _IMAGE, "x"),),
-        (TensorSpec("latent", "float32", _LATENT, "0.mean"),),
-        (*_SIZES, ("pixel_step", _downscale)),
-        method="encode",
-        fixed=(("return_dict", False),),
-    ),
-    ComponentSpec(
-        Component.VAE_DECODER,
-        "vae",
-        "AutoencoderKLQwenImage",
-        (TensorSpec("latent", "float32", _LATENT, "z"),),
-        (TensorSpec("image", "float32", _IMAGE, "0"),),
-        _SIZES,
-        method="decode",
-        fixed=(("return_dict", False),),
-    ),
+_VAE = autoencoder(
+    "AutoencoderKLQwenImage",
+    stages="dim_mult",
+    latent="0.mean",
+    sizes=(("C*", "z_dim"), ("C_image*", 3), ("1*", 1)),
+    frame=("1*",),
 )
 
 QWEN_IMAGE = Family(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentc.recipes.config import Config, count
+from latentc.recipes.families.autoencoder import autoencoder
 from latentc.recipes.families.left_alone import LAST
 from latentc.recipes.families.t5 import TOKEN_MASK
 from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
@@ -42,35 +42,11 @@ _TRANSFORMER = ComponentSpec(
     left_alone=(LAST,),  # the first is a convolution
 )
 
-_SIZES = (("C*", "latent_channels"), ("C_image*", "in_channels"))
-
-
-def _downscale(config: Config) -> int:
-    return int(2 ** (count(config, "encoder_block_out_channels") - 1))
-
-
-AUTOENCODER_DC = (
-    ComponentSpec(
-        Component.VAE_ENCODER,
-        "vae",
-        "AutoencoderDC",
-        (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "x"),),
-        (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "0"),),
-        (*_SIZES, ("pixel_step", _downscale)),
-        method="encode",
-        fixed=(("return_dict", False),),
-    ),
-    ComponentSpec(
-        Component.VAE_DECODER,
-        "vae",
-        "AutoencoderDC",
-        (TensorSpec("latent", "float32", ("B", "C*", "h", "w"), "z"),),
-        (TensorSpec("image", "float32", ("B", "C_image*", "H", "W"), "0"),),
-        _SIZES,
-        method="decode",
-        fixed=(("return_dict", False),),
-        shared=(("attn.to_q", "attn.to_k", "attn.to_v"),),
-    ),
+AUTOENCODER_DC = autoencoder(
+    "AutoencoderDC",
+    stages="encoder_block_out_channels",
+    latent="0",
+    decoder_shared=(("attn.to_q", "attn.to_k", "attn.to_v"),),
 )
 
 SANA = Family(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
+from latentc.recipes.families.autoencoder import AUTOENCODER_KL
 from latentc.recipes.families.clip import CLIP_LAST_STATES
 from latentc.recipes.families.unet import UNET
 from latentc.recipes.family import Component, Family

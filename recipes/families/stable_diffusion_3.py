@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
+from latentc.recipes.families.autoencoder import AUTOENCODER_KL
 from latentc.recipes.families.clip import clip_projected
 from latentc.recipes.families.left_alone import LAST
 from latentc.recipes.families.t5 import t5_encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from latentc.recipes.config import Config, number
-from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
+from latentc.recipes.families.autoencoder import AUTOENCODER_KL
 from latentc.recipes.families.clip import CLIP_PENULTIMATE, clip_projected
 from latentc.recipes.families.unet import UNET
 from latentc.recipes.family import Component, Family, TensorSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentc.recipes.families.autoencoder_kl import AUTOENCODER_KL
+from latentc.recipes.families.autoencoder import AUTOENCODER_KL
 from latentc.recipes.families.left_alone import first_and_last
 from latentc.recipes.families.qwen import qwen_text_encoder
 from latentc.recipes.family import Component, ComponentSpec, Family, TensorSpec
