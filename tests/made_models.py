@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ def write_made_component(
     dtype: str = "bfloat16",
     seed: int = 0,
     shard_bytes: int = SHARD_BYTES,
+    written_bytes: int | None = None,
 ) -> Path:
     """Write ``config.json`` and random weights of one component into ``folder``, and return it.
 
@@ -50,6 +52,8 @@ def write_made_component(
         dtype: float32, float16 or bfloat16.
         seed: of all values.
         shard_bytes: of a file at most, but a tensor is never cut; more than one file get an index.
+        written_bytes: weights beyond that many are holes in the files, which read as zeros, for disks that
+            cannot hold them all; None: none are.
     """
     from latentc.compiler.flat import module_on_meta
 
@@ -61,15 +65,18 @@ def write_made_component(
     (folder / "config.json").write_text(json.dumps({**named, **config}, indent=1), encoding="utf-8")
     stem = "diffusion_pytorch_model" if is_diffusers else "model"
     shards = list(_shards(shapes, _bytes_of(dtype), shard_bytes))
-    if len(shards) == 1:
-        _write_safetensors(folder / f"{stem}.safetensors", shards[0], dtype, seed)
-        return folder
     weight_map: dict[str, str] = {}
+    total = 0
     for index, shard in enumerate(shards):
         name = f"{stem}-{index + 1:05}-of-{len(shards):05}.safetensors"
-        _write_safetensors(folder / name, shard, dtype, seed)
+        if len(shards) == 1:
+            name = f"{stem}.safetensors"
+        left = None if written_bytes is None else max(0, written_bytes - total)
+        _write_safetensors(folder / name, shard, dtype, seed, left)
         weight_map |= dict.fromkeys(shard, name)
-    total = sum(_count(shape) for shape in shapes.values()) * _bytes_of(dtype)
+        total += sum(math.prod(shape) for shape in shard.values()) * _bytes_of(dtype)
+    if len(shards) == 1:
+        return folder
     index_text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1)
     (folder / f"{stem}.safetensors.index.json").write_text(index_text, encoding="utf-8")
     return folder
@@ -107,11 +114,11 @@ def values_of(name: str, shape: tuple[int, ...], seed: int) -> Iterator[torch.Te
 
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
-    K = _count(shape[1:])
+    K = math.prod(shape[1:])
     is_vector = len(shape) < 2
     deviation = 0.05 if is_vector else K**-0.5
     centre = 1.0 if is_vector and name.endswith("weight") else 0.0
-    left = _count(shape)
+    left = math.prod(shape)
     while left:
         length = min(left, _CHUNK)
         yield torch.randn(length, generator=generator).mul_(deviation).add_(centre)
@@ -122,24 +129,29 @@ def _library_of(spec: ComponentSpec) -> str:
     return "transformers" if spec.folder.startswith("text_encoder") else "diffusers"
 
 
-def _write_safetensors(path: Path, shapes: Shapes, dtype: str, seed: int) -> None:
+def _write_safetensors(path: Path, shapes: Shapes, dtype: str, seed: int, written_bytes: int | None) -> None:
     import torch
 
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    ends: dict[str, int] = {}
     place = 0
     for name, shape in shapes.items():
-        size = _count(shape) * _bytes_of(dtype)
+        size = math.prod(shape) * _bytes_of(dtype)
         header[name] = {
             "dtype": _SAFETENSORS_NAMES[dtype],
             "shape": list(shape),
             "data_offsets": [place, place + size],
         }
-        place += size
+        place = ends[name] = place + size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
+        data_start = file.tell()
         for name, shape in shapes.items():
+            if written_bytes is not None and ends[name] > written_bytes:
+                file.truncate(file.seek(data_start + ends[name]))
+                continue
             for values in values_of(name, shape, seed):
                 file.write(values.to(getattr(torch, dtype)).view(torch.uint8).numpy().data)
 
@@ -148,7 +160,7 @@ def _shards(shapes: Shapes, bytes_each: int, shard_bytes: int) -> Iterator[dict[
     shard: dict[str, tuple[int, ...]] = {}
     filled = 0
     for name, shape in shapes.items():
-        size = _count(shape) * bytes_each
+        size = math.prod(shape) * bytes_each
         if shard and filled + size > shard_bytes:
             yield shard
             shard, filled = {}, 0
@@ -159,13 +171,6 @@ def _shards(shapes: Shapes, bytes_each: int, shard_bytes: int) -> Iterator[dict[
 
 def _bytes_of(dtype: str) -> int:
     return 4 if dtype == "float32" else 2
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 if __name__ == "__main__":

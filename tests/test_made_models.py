@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from tests.made_models import values_of, write_made_component, write_made_model
 from tests.small_configs import small_config
 
+from latentc.compiler.flat import module_on_meta
+from latentc.compiler.safetensors_file import read_safetensors
 from latentc.recipes.families.flux import FLUX
 from latentc.recipes.family import Component
 from latentc.recipes.published.catalogue import published_model
+from latentc.runtime.manifest import Json
 
 SPEC = FLUX.spec(Component.TRANSFORMER)
 CONFIG = small_config("transformer-flux-dev")
+VAE = FLUX.spec(Component.VAE_DECODER)
+VAE_CONFIG: dict[str, Json] = {"block_out_channels": [32], "norm_num_groups": 8, "latent_channels": 4}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -66,3 +72,29 @@ def test_a_model_is_a_folder_for_each_component(tmp_path: Path) -> None:
         "transformer",
         "vae",
     ]
+
+
+def test_every_weight_is_in_one_shard_finite_and_of_an_initialisation(tmp_path: Path) -> None:
+    folder = write_made_component(tmp_path / "vae", VAE, VAE_CONFIG, shard_bytes=100_000)
+    index = json.loads((folder / "diffusion_pytorch_model.safetensors.index.json").read_text())
+    files = {path.name: read_safetensors(path) for path in sorted(folder.glob("*.safetensors"))}
+    assert len(files) > 1
+    assert {name: file for file, one in files.items() for name in one.tensors} == index["weight_map"]
+    module = module_on_meta(VAE.class_name, VAE_CONFIG)
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    assert sum(tensor.size for file in files.values() for tensor in file.tensors.values()) == weights
+    for file in files.values():
+        file.sha256_of_finite()
+    kernel = files[index["weight_map"]["decoder.conv_in.weight"]].float32("decoder.conv_in.weight")
+    assert 0.3 < np.std(kernel) * np.sqrt(kernel[0].size) < 3
+
+
+@pytest.mark.parametrize("shard_bytes", [10**9, 100_000])
+def test_beyond_what_the_disk_holds_there_are_zeros(tmp_path: Path, shard_bytes: int) -> None:
+    folder = write_made_component(
+        tmp_path / "vae", VAE, VAE_CONFIG, dtype="float16", shard_bytes=shard_bytes, written_bytes=50_000
+    )
+    files = [read_safetensors(path) for path in sorted(folder.glob("*.safetensors"))]
+    seen = [bool(file.float32(name).any()) for file in files for name in file.tensors]
+    assert seen[0]
+    assert not seen[-1]

@@ -12,45 +12,17 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.scale.floor import floor_seconds
 from tests.bench.scale.process_tree import Took, watched
-from tests.bench.scale.random_model import RandomModel
+from tests.made_models import write_made_component
 from tests.tiny_models import write_tiny_flux, write_tiny_stable_diffusion
 
-MODELS: Mapping[str, RandomModel] = {
-    "flux": RandomModel(
-        "FluxTransformer2DModel",
-        {
-            "attention_head_dim": 128,
-            "axes_dims_rope": [16, 56, 56],
-            "guidance_embeds": True,
-            "in_channels": 64,
-            "joint_attention_dim": 4096,
-            "num_attention_heads": 24,
-            "num_layers": 19,
-            "num_single_layers": 38,
-            "patch_size": 1,
-            "pooled_projection_dim": 768,
-        },
-        "BF16",
-    ),
-    "sd15": RandomModel(
-        "UNet2DConditionModel",
-        {
-            "attention_head_dim": 8,
-            "block_out_channels": [320, 640, 1280, 1280],
-            "cross_attention_dim": 768,
-            "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
-            "layers_per_block": 2,
-            "sample_size": 64,
-            "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
-        },
-        "F16",
-    ),
-}
+from latentc.recipes.published.catalogue import published_model
+
+MODELS: Mapping[str, tuple[str, str]] = {"flux": ("flux.1-dev", "bfloat16"), "sd15": ("sd-1.5", "float16")}
+"""Published models whose denoisers are made, and the dtype that they are published in."""
 MAKERS: Mapping[str, tuple[Callable[[Path], Path], str]] = {
     "flux": (write_tiny_flux, "transformer"),
     "sd15": (write_tiny_stable_diffusion, "unet"),
@@ -66,7 +38,12 @@ def pipeline(name: str, home: Path, written_bytes: int | None) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         make(part)
         shutil.rmtree(part / folder)
-        replace(MODELS[name], written_bytes=written_bytes).write(part / folder)
+        published, dtype = MODELS[name]
+        model = published_model(published)
+        spec = model.family.spec(model.family.denoiser)
+        write_made_component(
+            part / folder, spec, model.config_of(spec), dtype=dtype, written_bytes=written_bytes
+        )
         part.rename(root)
     return root
 
