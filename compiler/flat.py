@@ -7,8 +7,8 @@ Only torch code lives here; import this file inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 PREFIX = "original."
 """What stands before a weight's own name in a flat module."""
 
-_EXAMPLE_SIZES = {"B": 2, "T": 7, "S": 12}
-_EXAMPLE_STEPS = {"step": {"h": 4, "w": 6}, "pixel_step": {"H": 4, "W": 6}}
-"""How often a component's steps go into the height and width of its example."""
+_EXAMPLE_TIMES = {"B": 2, "T": 7, "S": 12, "h": 4, "w": 6, "H": 4, "W": 6}
+"""How often an axis's step goes into its size in the example."""
+_STEPS = {"h": "step", "w": "step", "H": "pixel_step", "W": "pixel_step"}
+"""Where a spec says what an axis is a multiple of; others are of 1."""
 
 
 class FlatModule(nn.Module):
@@ -107,12 +108,39 @@ class FlatComponent:
         inputs: the tensors it takes, in order.
         outputs: the tensors it gives, in order.
         examples: one small tensor an input; every dynamic axis has its own size of 2 or more.
+        steps: what each dynamic axis is a multiple of; without any, only symbols can trace it.
+        numbers: whole numbers of the architecture: sizes of its weights and of fixed axes, and what its
+            config holds.
     """
 
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     examples: tuple[torch.Tensor, ...]
+    steps: Mapping[str, int] = field(default_factory=dict)
+    numbers: frozenset[int] = frozenset()
+
+    def sized(self, sizes: Mapping[str, int]) -> FlatComponent:
+        """The same with examples of other sizes, by axis."""
+        examples = tuple(
+            torch.zeros(
+                [axis_size(axis, sizes) or size for axis, size in zip(spec.axes, one.shape, strict=True)],
+                dtype=one.dtype,
+                device=one.device,
+            )
+            for spec, one in zip(self.inputs, self.examples, strict=True)
+        )
+        return replace(self, examples=examples)
+
+
+def _numbers(value: object) -> Iterator[int]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, int):
+        yield int(value)
 
 
 def config_of(module: nn.Module) -> Config:
@@ -194,10 +222,21 @@ def flat_component(spec: ComponentSpec, module: nn.Module) -> FlatComponent:
     refuse_extras(spec, config)
     flat = FlatModule(make_exportable(module), spec)
     sizes = {axis: size_of(size, config) for axis, size in spec.sizes}
-    for name, axes in _EXAMPLE_STEPS.items():
-        sizes |= {axis: times * sizes.get(name, 1) for axis, times in axes.items()}
-    examples = tuple(_example(tensor, _EXAMPLE_SIZES | sizes) for tensor in flat.inputs)
-    return FlatComponent(flat.eval(), flat.inputs, flat.outputs, examples)
+    letters = dict.fromkeys(
+        axis.partition("/")[0] for tensor in flat.inputs for axis in tensor.axes if not axis.endswith("*")
+    )
+    steps = {letter: sizes.get(_STEPS.get(letter, ""), 1) for letter in letters}
+    sizes |= {letter: step * _EXAMPLE_TIMES.get(letter, 1) for letter, step in steps.items()}
+    examples = tuple(_example(tensor, sizes) for tensor in flat.inputs)
+    stored = (*module.parameters(), *module.buffers())
+    fixed = [
+        size
+        for tensor, example in zip(flat.inputs, examples, strict=True)
+        for axis, size in zip(tensor.axes, example.shape, strict=True)
+        if axis.endswith("*")
+    ]
+    numbers = frozenset(_numbers([config, fixed, [list(tensor.shape) for tensor in stored]]))
+    return FlatComponent(flat.eval(), flat.inputs, flat.outputs, examples, steps, numbers)
 
 
 def _example(tensor: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:

@@ -22,16 +22,24 @@ from onnx_ir.passes.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
 
-def tidy_graph(model: ir.Model) -> None:
-    """Rewrite ``model`` in place; its weights must be graph inputs, so that nothing folds them."""
+def tidy_graph(model: ir.Model, open_up: Callable[[ir.Graph], None] | None = None) -> None:
+    """Rewrite ``model`` in place.
+
+    Args:
+        model: its weights must be graph inputs, so that nothing folds them.
+        open_up: gives a graph that was traced at fixed sizes its axes back; its constants are initializers.
+    """
     from onnxscript.optimizer import fold_constants
 
     fold_constants(model)
+    if open_up is not None:
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        open_up(model.graph)
     _take_out_identities(model.graph)
     _settle_reshapes(model.graph)
     for clean in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,7 +27,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     family: str
     component: str
@@ -68,6 +68,8 @@ class Export(Stage):
             spec = family_named(self.family).spec(Component(self.component))
         shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         flat = flat_component(spec, module)
+        if self.family == UNKNOWN:  # nothing proves that what is traced at one size is right at another
+            flat = replace(flat, steps={})
         progress(0.2, f"tracing {self.component}")
         model = graph_of(flat, self.component)
         taken = {tensor.name for tensor in flat.inputs}

@@ -1,13 +1,12 @@
 """Denoiser: export one, quantize it without data, in a store; a child of tests.bench.scale.run.
 
-    python -m tests.bench.scale.denoiser MODEL STORE MEMORY_MIB WORKERS
+    python -m tests.bench.scale.denoiser MODEL STORE MEMORY_MIB WORKERS PASS ...
 
-MODEL is a pipeline in diffusers' layout. Says each step's seconds, and the SHA-256 of the result's files.
+MODEL is a pipeline in diffusers' layout. Says each step's seconds, and the folder of the result.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -19,12 +18,6 @@ from latentc.compiler.stage import Step
 from latentc.compiler.stages.export import Export
 from latentc.compiler.stages.transform import Transform
 from latentc.compiler.store import Store
-
-PASSES = (
-    "canonicalize",
-    "split-low-rank{rank=32, calibrated=false, refinements=0}",
-    "quantize-int4",
-)
 
 
 class Steps:
@@ -42,8 +35,8 @@ class Steps:
         sys.stdout.flush()
 
 
-def main(root: Path, store: Path, memory_mib: int, workers: int) -> None:
-    """Build, then print digests."""
+def main(root: Path, store: Path, memory_mib: int, workers: int, passes: tuple[str, ...]) -> None:
+    """Build, then print where the result lies."""
     model = open_model(root, read_values=False)
     component = model.family.denoiser
     folder = model.folder_of(component)
@@ -54,15 +47,12 @@ def main(root: Path, store: Path, memory_mib: int, workers: int) -> None:
     # the weights are random, so their digest says nothing that the folder's name does not
     transform = Step(
         "transform",
-        Transform(str(component), PASSES, root, root.name, budget=budget),
+        Transform(str(component), passes, root, root.name, budget=budget),
         {"export": export},
     )
     artifacts = run_plan(Plan("scale", (export, transform)), Store(store), Steps())
-    for path in sorted(artifacts["transform"].path.iterdir()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        sys.stdout.write(f"file {path.name} {path.stat().st_size} {digest}\n")
+    sys.stdout.write(f"result {artifacts['transform'].path}\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), tuple(sys.argv[5:]))

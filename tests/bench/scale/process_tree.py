@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,8 @@ class Took:
     output: str
 
 
-def watched(command: Sequence[str], kill_after_s: float | None = None) -> Took:
-    """Run ``command`` and look at its memory twenty times a second; kill it when its time is up."""
+def watched(command: Sequence[str], kill_when: Callable[[], bool] = lambda: False) -> Took:
+    """Run ``command``, look at its memory twenty times a second, and kill it when it is to be killed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began_s = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -48,7 +48,7 @@ def watched(command: Sequence[str], kill_after_s: float | None = None) -> Took:
         if ticks % 10 == 0:  # the kernel walks all pages for it
             pss = max(pss, sum(_field(one, "smaps_rollup", "Pss") for one in family))
         ticks += 1
-        if kill_after_s is not None and time.monotonic() - began_s > kill_after_s:
+        if kill_when():
             process.kill()
         time.sleep(_TICK_S)
     output = process.communicate()[0]

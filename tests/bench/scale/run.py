@@ -3,30 +3,43 @@
     python -m tests.bench.scale.run --model flux --home .latentc/bench-scale --memory 2048 --kills 5
 
 Makes a pipeline with random weights of the model's published size, once. Then: a build that nothing disturbs,
-watched; the floor, each phase measured alone; and a build that is killed again and again at even moments.
+watched; the floor, each phase measured alone; and a build that is killed again and again, each time when an
+even share of its layers is recorded.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.scale.floor import floor_seconds
 from tests.bench.scale.process_tree import Took, watched
 from tests.made_models import write_made_component
-from tests.tiny_models import write_tiny_flux, write_tiny_stable_diffusion
+from tests.tiny_models import write_tiny_flux, write_tiny_stable_diffusion, write_tiny_stable_diffusion_xl
 
+from latentc.compiler.finished_units import share_finished
 from latentc.recipes.published.catalogue import published_model
 
-MODELS: Mapping[str, tuple[str, str]] = {"flux": ("flux.1-dev", "bfloat16"), "sd15": ("sd-1.5", "float16")}
+MODELS: Mapping[str, tuple[str, str]] = {
+    "flux": ("flux.1-dev", "bfloat16"),
+    "sd15": ("sd-1.5", "float16"),
+    "sdxl": ("sdxl-base", "float16"),
+}
 """Published models whose denoisers are made, and the dtype that they are published in."""
 MAKERS: Mapping[str, tuple[Callable[[Path], Path], str]] = {
     "flux": (write_tiny_flux, "transformer"),
     "sd15": (write_tiny_stable_diffusion, "unet"),
+    "sdxl": (write_tiny_stable_diffusion_xl, "unet"),
 }
+PASSES = (
+    "canonicalize",
+    "split-low-rank{rank=32, calibrated=false, refinements=0}",
+    "quantize-int4",
+)
 
 
 def pipeline(name: str, home: Path, written_bytes: int | None) -> Path:
@@ -48,15 +61,39 @@ def pipeline(name: str, home: Path, written_bytes: int | None) -> Path:
     return root
 
 
-def build(root: Path, store: Path, memory_mib: int, workers: int, kill_after_s: float | None = None) -> Took:
-    """One build of the denoiser, watched."""
+def build(
+    root: Path,
+    store: Path,
+    memory_mib: int,
+    workers: int,
+    passes: Sequence[str] = PASSES,
+    kill_at_share: float = 2,
+) -> Took:
+    """One build of the denoiser, watched, and killed once that share (0…1) of its layers is recorded."""
     command = [sys.executable, "-m", "tests.bench.scale.denoiser", str(root), str(store)]
-    return watched([*command, str(memory_mib), str(workers)], kill_after_s)
+    return watched(
+        [*command, str(memory_mib), str(workers), *passes], lambda: recorded_share(store) >= kill_at_share
+    )
 
 
-def files_of(took: Took) -> list[str]:
-    """The lines that name the result's files with their SHA-256."""
-    return [line for line in took.output.splitlines() if line.startswith("file ")]
+def recorded_share(store: Path) -> float:
+    """How many layers of an unfinished build are recorded, of all."""
+    return max((share_finished(units) for units in store.glob("partial/*/units")), default=0.0)
+
+
+def result_of(took: Took) -> Path:
+    """The folder that a build says it wrote."""
+    return next(Path(line.split()[1]) for line in took.output.splitlines() if line.startswith("result "))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The bytes and the SHA-256 of every file."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path.name] = f"{path.stat().st_size} bytes, {digest}"
+    return found
 
 
 def say(line: str) -> None:
@@ -85,7 +122,6 @@ def main() -> int:
     store = home / f"{arguments.model}-store"
     shutil.rmtree(store, ignore_errors=True)
     whole = build(root, store, memory_mib, workers)
-    shutil.rmtree(store)
     say(whole.output)
     say(
         f"whole: {whole.seconds:.1f} s, {whole.processor_s:.1f} s of processors, "
@@ -93,16 +129,23 @@ def main() -> int:
     )
     if whole.code != 0:
         return 1
+    wanted = digests(result_of(whole))
+    for name, digest in wanted.items():
+        say(f"{name}: {digest}")
+    shutil.rmtree(store)
     if arguments.floor:
         for phase, seconds in floor_seconds(root / MAKERS[arguments.model][1], home, workers).items():
             say(f"floor: {phase} {seconds:.1f} s")
     for number in range(1, arguments.kills + 1):
-        # even shares of what is left; the export is not repeated, so later ones get further
-        took = build(root, store, memory_mib, workers, whole.seconds * number / (arguments.kills + 1))
-        done = sum(1 for _ in store.glob("partial/*/units/*-of-*"))
-        say(f"kill {number}: after {took.seconds:.1f} s, {done} layers recorded")
+        share = (number - 0.5) / arguments.kills
+        took = build(root, store, memory_mib, workers, kill_at_share=share)
+        if took.code is not None:
+            say(f"kill {number} came too late: the build had ended with {took.code}")
+            return 1
+        share = recorded_share(store)
+        say(f"kill {number}: after {took.seconds:.1f} s, {share:.1%} of the layers recorded")
     last = build(root, store, memory_mib, workers)
-    same = files_of(last) == files_of(whole)
+    same = last.code == 0 and digests(result_of(last)) == wanted
     say(f"then {last.seconds:.1f} s, peak {last.peak_rss_mib:.0f} MiB: {'same' if same else 'OTHER'} bytes")
     shutil.rmtree(store)
     return int(not same)
