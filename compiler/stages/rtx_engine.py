@@ -88,7 +88,7 @@ def build_rtx_engine(
         tuple(_major_minor(text) for text in compute_capabilities),
         tuple(dict(sorted(shapes.items())) for shapes in profiles),
     )
-    with tempfile.TemporaryDirectory(dir=engine_file.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=engine_file.parent.resolve()) as folder:
         request_file = Path(folder) / "request.json"
         request_file.write_text(json.dumps(asdict(request)), encoding="utf-8")
         said = _run_child(component, request_file, Path(folder) / "log.txt", timeout_s)

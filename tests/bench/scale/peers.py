@@ -51,7 +51,7 @@ def row(name: str, took: Took, export: Took | None, model: Path, engine_model: P
         engine_model: what TensorRT gets, when that is not the same.
     """
     if took.code != 0:
-        say(took.output[-1500:])
+        say(took.output[-2500:])
         return f"| {name} | fails after {took.seconds:.1f} s at {took.peak_rss_mib:.0f} MiB | | | | | |"
     peak_mib = max(took.peak_rss_mib, export.peak_rss_mib if export else 0.0)
     cells = [
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--olive", default="", help="an interpreter that has olive-ai")
     parser.add_argument("--modelopt", default="", help="an interpreter that has nvidia-modelopt[onnx]")
     options = parser.parse_args()
-    home: Path = options.home
+    home: Path = options.home.resolve()
     root = pipeline(options.model, home, None)
     say("| tool | its work, s | with export, s | peak MiB | MB | onnxruntime | TensorRT for RTX |")
     say("|---|---:|---:|---:|---:|---|---|")
