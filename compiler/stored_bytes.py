@@ -1,6 +1,7 @@
 """Stored bytes: what a component's files take on each target, counted on a graph without weights.
 
     onnx         float32, INT4 and INT8 codes, float16 steps, each tensor on a multiple of 64 bytes
+    ort-x86      every product's weights as INT8, their branches added
     ort-mobile   what onnxruntime makes of them: float32 steps, one for each 64 inputs beside INT8 codes
     rtx, jetson  floats in float16; rtx has the engine beside
 
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from latentc.compiler.stages.lower import lowering_passes
 from latentc.compiler.stages.ort_format import INT8_BLOCK, LARGEST_WEIGHT_BYTES
+from latentc.passes.base import PassContext
 from latentc.passes.model_writer import INLINE_BYTES
 from latentc.passes.weights import BRANCH_OF, constant, name_of, shape_of
 from latentc.recipes.target import FloatType, Runtime, Target
@@ -76,6 +79,10 @@ def stored_bytes(model: ir.Model, target: Target, profiles: int = 1) -> StoredBy
         if whole.weights <= LARGEST_WEIGHT_BYTES:
             return StoredBytes(sum(_in_ort(model)), _graph_bytes(model, _ORT))
         return whole
+    if target.name == "ort-x86":
+        context = PassContext()
+        for one in lowering_passes(target):
+            model = one(model, context).model
     stored = _onnx(model, target.float_type)
     if target.runtime is Runtime.TENSORRT_RTX:
         engines = profiles * len(target.compute_capabilities)

@@ -59,7 +59,7 @@ class Lower(Stage):
         target = target_named(self.target_name)
         options: dict[str, Json] = {
             "component": self.component,
-            "form": target.name if _passes_for(target) else str(target.runtime),
+            "form": target.name if lowering_passes(target) else str(target.runtime),
             "float_type": str(target.float_type),
             "compute_capabilities": list(target.compute_capabilities),
             "engine_on_device": target.engine_on_device,
@@ -68,7 +68,7 @@ class Lower(Stage):
         }
         if target.float_type is FloatType.FLOAT16:
             options["cast"] = _cast().identity()
-        options["passes"] = [step.identity() for step in _passes_for(target)]
+        options["passes"] = [step.identity() for step in lowering_passes(target)]
         return options
 
     def run(self, inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -90,7 +90,7 @@ class Lower(Stage):
             refuse_simulated(model, target, self.component)
             if _is_mobile(target):
                 lowered = self._lower_for_mobile(model, source, out, progress)
-            elif _passes_for(target):
+            elif lowering_passes(target):
                 lowered = self._lower_for_x86(target, model, out, progress)
             else:
                 lowered = self._lower_for_tensorrt(target, model, out, progress)
@@ -130,7 +130,7 @@ class Lower(Stage):
         others = quantized_names(model)  # scales and rotations, and what allocate left in floats
         weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
         known = entry_of_model(model, f"{self.component}/{ORT_FILE}", "")
-        for step in _passes_for(target_named(self.target_name)):
+        for step in lowering_passes(target_named(self.target_name)):
             model = step(model, PassContext()).model
         check_for_onnxruntime(model, self.target_name, self.component)
         if (source / DATA_FILE).stat().st_size > LARGEST_WEIGHT_BYTES:
@@ -168,7 +168,7 @@ class Lower(Stage):
 
         weights = tuple(f"{weight}." for weight in quantized_linear_names(model))
         known = entry_of_model(model, f"{self.component}/{GRAPH_FILE}", "")
-        for step in _passes_for(target):
+        for step in lowering_passes(target):
             model = step(model, PassContext()).model
         write_model(model, out, lambda done, name: progress(done, f"{self.component}: {name}"))
         sizes = {
@@ -210,7 +210,7 @@ class Lower(Stage):
 
 
 def _is_portable(target: Target) -> bool:
-    return target.runtime is Runtime.ONNXRUNTIME and not _passes_for(target)
+    return target.runtime is Runtime.ONNXRUNTIME and not lowering_passes(target)
 
 
 def _is_mobile(target: Target) -> bool:
@@ -223,7 +223,7 @@ def _packages(target: Target) -> tuple[str, ...]:
     return ("onnxruntime", "flatbuffers") if _is_mobile(target) else ()
 
 
-def _passes_for(target: Target) -> tuple[Pass, ...]:
+def lowering_passes(target: Target) -> tuple[Pass, ...]:
     """What brings a graph into the form that onnxruntime's CPU is fast with; empty for other targets."""
     from latentc.passes.dynamic_products import DynamicProducts
     from latentc.passes.fuse_attention import FuseAttention

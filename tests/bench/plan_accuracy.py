@@ -48,7 +48,7 @@ class Case:
 
 
 CASES = (
-    Case("sd", "shapes-sd", ("ort-mobile", "jetson-orin-nano-8gb"), FEW),
+    Case("sd", "shapes-sd", ("ort-mobile", "ort-x86", "jetson-orin-nano-8gb"), FEW),
     Case("sd-style", "shapes-sd-style", ("onnx",), QUICK),
     Case("sd-lcm", "shapes-sd-lcm", ("ort-mobile",), ("validation.count=16", "calibration.count=4")),
     Case("sd-plain", "shapes-sd", ("onnx",), (*QUICK, "passes.denoiser=[canonicalize]")),

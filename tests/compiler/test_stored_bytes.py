@@ -42,7 +42,7 @@ def run(stage: Stage, inputs: dict[str, Path], out: Path) -> None:
     stage.run(inputs, out, lambda fraction, words: None)
 
 
-@pytest.mark.parametrize("name", ["onnx", "ort-mobile"])
+@pytest.mark.parametrize("name", ["onnx", "ort-mobile", "ort-x86"])
 def test_files_take_what_was_foretold(made: Path, name: str) -> None:
     trace = trace_from_json((made / "trace" / TRACE_FILE).read_text(encoding="utf-8"))
     graph = foretell(weightless_graph(trace, "unet"), [pass_from_text(text) for text in PASSES])

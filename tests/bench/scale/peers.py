@@ -40,7 +40,7 @@ def child(python: str, *arguments: str | Path) -> Took:
     return watched([python, "-W", "ignore", str(CHILD), *map(str, arguments)])
 
 
-def row(name: str, took: Took, export: Took | None, model: Path, engine_model: Path | None = None) -> str:
+def row(name: str, took: Took, export: Took | None, model: Path, engine_model: Path | None) -> str:
     """A line of Markdown.
 
     Args:
@@ -48,7 +48,7 @@ def row(name: str, took: Took, export: Took | None, model: Path, engine_model: P
         took: by the tool itself.
         export: what went before it, when that was not its own.
         model: the result; what onnxruntime runs.
-        engine_model: what TensorRT gets, when that is not the same.
+        engine_model: what TensorRT gets; None: an engine of it would take too much memory.
     """
     if took.code != 0:
         say(took.output[-2500:])
@@ -60,7 +60,7 @@ def row(name: str, took: Took, export: Took | None, model: Path, engine_model: P
         f"{peak_mib:.0f}",
         f"{sum(file.stat().st_size for file in model.parent.iterdir() if file.is_file()) / 1e6:.0f}",
         runs(model),
-        engine(engine_model or model),
+        engine(engine_model) if engine_model else "not built",
     ]
     return f"| {name} | {' | '.join(cells)} |"
 
@@ -126,14 +126,14 @@ def main() -> None:
     shutil.rmtree(float_model.parent, ignore_errors=True)
     float_model.parent.mkdir()
     exported = child(sys.executable, "export", root, float_model)
-    say(row("torch.onnx.export, float32", exported, None, float_model))
+    say(row("torch.onnx.export, float32", exported, None, float_model, None))
     peers = {"nncf": sys.executable, "olive": options.olive, "modelopt": options.modelopt}
     for peer, python in peers.items():
         if python:
             out = home / f"peer-{peer}" / "model.onnx"
             shutil.rmtree(out.parent, ignore_errors=True)
             out.parent.mkdir()
-            say(row(peer, child(python, peer, float_model, out), exported, out))
+            say(row(peer, child(python, peer, float_model, out), exported, out, out))
             shutil.rmtree(out.parent)
     shutil.rmtree(float_model.parent)
 
