@@ -1,7 +1,7 @@
 """A peer's quantized form of a denoiser: ``step_peer.py FOLDER KIND``, in an environment that has the peer.
 
-``nbits`` and ``dynamic`` are onnxruntime's own quantizers (Olive's OnnxBlockWiseRtnQuantization makes the
-first's nodes), ``openvino`` is NNCF's post-training INT8 of all products, from two samples.
+``nbits`` and ``dynamic`` are onnxruntime's own quantizers, ``olive`` is Olive's OnnxBlockWiseRtnQuantization,
+``openvino`` NNCF's post-training INT8 of all products, from two samples.
 """
 
 from __future__ import annotations
@@ -26,6 +26,20 @@ def main() -> None:
         )
         quantizer.process()
         quantizer.model.save_model_to_file(str(out / "model.onnx"), True)
+    elif kind == "olive":
+        from olive.hardware.accelerator import DEFAULT_CPU_ACCELERATOR
+        from olive.model import ONNXModelHandler
+        from olive.passes.olive_pass import create_pass_from_dict
+        from olive.passes.onnx.rtn_quantization import OnnxBlockWiseRtnQuantization
+
+        options = {"bits": 4, "block_size": 128, "is_symmetric": True, "accuracy_level": 4}
+        step = create_pass_from_dict(
+            OnnxBlockWiseRtnQuantization,
+            {**options, "save_as_external_data": True},
+            disable_search=True,
+            accelerator_spec=DEFAULT_CPU_ACCELERATOR,
+        )
+        step.run(ONNXModelHandler(str(source)), str(out / "model.onnx"))
     elif kind == "dynamic":
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -126,6 +126,7 @@ def time_all(denoiser: Denoiser, folder: Path, rounds: int, peers: str) -> None:
         ways[f"latentc, {bits}-bit weights"] = (sys.executable, "latentc", mine / "model.onnx")
     for peer, kind, file in (
         ("MatMulNBits, blocks of 128", "onnxruntime", "nbits/model.onnx"),
+        ("Olive, RTN, blocks of 128", "onnxruntime", "olive/model.onnx"),
         ("quantize_dynamic", "onnxruntime", "dynamic/model.onnx"),
         ("OpenVINO INT8 (NNCF)", "openvino", "openvino/model.xml"),
     ):
