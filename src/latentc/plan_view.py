@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from latentc.terminal import duration_text, say, say_table, size_text
 
 if TYPE_CHECKING:
+    from latentc.compiler.forecast.prediction import Prediction
     from latentc.compiler.plan_states import PlanStates
-    from latentc.compiler.prediction import Prediction
     from latentc.compiler.run import StepState
     from latentc.runtime.manifest import Json
 

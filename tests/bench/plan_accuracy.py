@@ -147,8 +147,8 @@ def processor_seconds() -> float:
 def measure(case: Case, home: Path) -> None:
     """Foretell ``case``, build it, run it, and write all figures down."""
     from latentc.compiler.build import build_recipe
+    from latentc.compiler.forecast.prediction import predict
     from latentc.compiler.plan_states import plan_states
-    from latentc.compiler.prediction import predict
     from latentc.compiler.store import Store
     from latentc.recipes.load import load_recipe, recipe_file
 

@@ -7,20 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentc.compiler.device_fit import DeviceFit, fit
-from latentc.compiler.foretold_component import foretell_components
+from latentc.compiler.forecast.component import foretell_components
+from latentc.compiler.forecast.device_fit import DeviceFit, fit
 from latentc.compiler.recipe_passes import passes_of
 from latentc.recipes.family import Component
 from latentc.recipes.target import TARGETS, FloatType, Runtime, Target, target_named
 
 if TYPE_CHECKING:
-    from latentc.compiler.call_work import Rates
-    from latentc.compiler.foretold_component import ForetoldComponent
-    from latentc.compiler.foretold_stages import StageForecast
-    from latentc.compiler.machine import Machine
+    from latentc.compiler.forecast.call_work import Rates
+    from latentc.compiler.forecast.component import ForetoldComponent
+    from latentc.compiler.forecast.machine import Machine
+    from latentc.compiler.forecast.stages import StageForecast
+    from latentc.compiler.forecast.stored_bytes import StoredBytes
     from latentc.compiler.model_folder import ModelFolder
     from latentc.compiler.store import Store
-    from latentc.compiler.stored_bytes import StoredBytes
     from latentc.recipes.load import LoadedRecipe
     from latentc.runtime.manifest import Json
 
@@ -143,9 +143,9 @@ def predict(
     Raises:
         LatentcError: the recipe or the model cannot be built; as the build itself would say it.
     """
-    from latentc.compiler.foretold_stages import StageForecaster
-    from latentc.compiler.machine import machine_of
-    from latentc.compiler.probe import probe
+    from latentc.compiler.forecast.machine import machine_of
+    from latentc.compiler.forecast.probe import probe
+    from latentc.compiler.forecast.stages import StageForecaster
 
     recipe = loaded.recipe
     passes = passes_of(loaded, model.family)
@@ -168,7 +168,7 @@ def predict(
 
 
 def _bundle(target: Target, components: Sequence[ForetoldComponent], reference_bytes: int) -> BundleForecast:
-    from latentc.compiler.stored_bytes import stored_bytes
+    from latentc.compiler.forecast.stored_bytes import stored_bytes
 
     stored = {str(one.component): stored_bytes(one.built, target, len(one.sizes)) for one in components}
     return BundleForecast(target.name, stored, reference_bytes)
@@ -181,10 +181,10 @@ def _speeds(
     denoiser: Component,
     steps: int,
 ) -> list[SpeedForecast]:
-    from latentc.compiler.call_work import rates_of
-    from latentc.compiler.machine_rates import ort_rates
+    from latentc.compiler.forecast.call_work import rates_of
+    from latentc.compiler.forecast.machine_rates import ort_rates
 
-    here = "measured on this machine with onnxruntime (latentc.compiler.probe)"
+    here = "measured on this machine with onnxruntime (latentc.compiler.forecast.probe)"
     found = [_speed("this CPU", components, ort_rates(machine), denoiser, steps, here)]
     for target in targets:
         if target.roofline is None:
@@ -204,7 +204,7 @@ def _speed(
     steps: int,
     source: str,
 ) -> SpeedForecast:
-    from latentc.compiler.call_work import works_of
+    from latentc.compiler.forecast.call_work import works_of
 
     once: dict[Component, float] = {
         one.component: rates.seconds(works_of(one.built, fuses=rates.float_bytes == 2), one.pictures)

@@ -4,7 +4,7 @@ import json
 
 from tests.compiler import foretold
 
-from latentc.compiler.prediction import predict
+from latentc.compiler.forecast.prediction import predict
 
 
 def test_all_that_is_foretold() -> None:

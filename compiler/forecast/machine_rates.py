@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from latentc.compiler.call_work import Kind, Rates
-from latentc.compiler.machine import Machine, Speeds
+from latentc.compiler.forecast.call_work import Kind, Rates
+from latentc.compiler.forecast.machine import Machine, Speeds
 
 _TORCH_REACHES = 0.75
 """Of the probe's speeds, in denoisers and decoders of the demo models (0.70 to 0.78)."""

@@ -1,6 +1,7 @@
 """Foretold stages: what each step of a plan will take, in seconds, memory and disk.
 
-Seconds are what the machine's own speeds (latentc.compiler.machine) make of the work that the traces count.
+Seconds are what the machine's own speeds (latentc.compiler.forecast.machine) make of the work that the
+traces count.
 Memory is what a process holds after its imports, and besides what the stage needs by the sizes of weights and
 of live values. Factors that no size explains were fitted to builds of random and demo models; ``make
 bench-plan`` says how far off they are.
@@ -14,14 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from latentc.compiler.batches import batch_size
-from latentc.compiler.call_work import works_of
-from latentc.compiler.device_memory import ONNX_COPIES, ORT_LIVE, in_onnxruntime
-from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
-from latentc.compiler.live_memory import ONNXRUNTIME, live_bytes
-from latentc.compiler.machine import Machine
-from latentc.compiler.machine_rates import ort_rates, torch_rates
-from latentc.compiler.pass_seconds import pass_seconds
-from latentc.compiler.stored_bytes import stored_bytes
+from latentc.compiler.forecast.call_work import works_of
+from latentc.compiler.forecast.component import ENCODERS, ForetoldComponent
+from latentc.compiler.forecast.device_memory import ONNX_COPIES, ORT_LIVE, in_onnxruntime
+from latentc.compiler.forecast.live_memory import ONNXRUNTIME, live_bytes
+from latentc.compiler.forecast.machine import Machine
+from latentc.compiler.forecast.machine_rates import ort_rates, torch_rates
+from latentc.compiler.forecast.pass_seconds import pass_seconds
+from latentc.compiler.forecast.stored_bytes import stored_bytes
 from latentc.recipes.family import Component
 from latentc.recipes.recipe import Recipe
 from latentc.recipes.target import Runtime, Target, target_named

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from latentc.compiler.machine import Speeds
+from latentc.compiler.forecast.machine import Speeds
 from latentc.compiler.toolchain import threads
 from latentc.passes.int4_weight import best_steps
 from latentc.passes.one_thread import one_thread

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from latentc.compiler.machine import Machine
+from latentc.compiler.forecast.machine import Machine
 from latentc.passes.base import Pass
 from latentc.passes.int4_layers import int4_linears
 from latentc.passes.quantize_int4 import QuantizeInt4

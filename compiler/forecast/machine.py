@@ -1,4 +1,4 @@
-"""Machine: how fast this one is, measured once by latentc.compiler.probe and kept in the store.
+"""Machine: how fast this one is, measured once by latentc.compiler.forecast.probe and kept in the store.
 
 It is measured again when it has become another machine (processor, cores this process may use, memory,
 packages that compute), or when it is asked for.

@@ -2,8 +2,8 @@
 
 from tests.compiler.machines import MACHINE
 
-from latentc.compiler.call_work import Kind
-from latentc.compiler.machine_rates import ort_rates, torch_rates
+from latentc.compiler.forecast.call_work import Kind
+from latentc.compiler.forecast.machine_rates import ort_rates, torch_rates
 
 
 def test_torch_computes_in_floats() -> None:
