@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from latentc.recipes.load import LoadedRecipe
     from latentc.runtime.manifest import Json
 
+HERE = "this CPU, "
+"""Before a target's name: its form on this machine."""
+
 
 @dataclass(frozen=True)
 class BundleForecast:
@@ -50,7 +53,7 @@ class SpeedForecast:
     """How fast it draws on one device.
 
     Args:
-        device: a target's name, or ``this CPU``.
+        device: a target's name, or HERE and one that runs on CPUs.
         step_s: of one step.
         picture_s: of a picture, text encoders and decoder included.
         source: where the figures come from.
@@ -159,7 +162,7 @@ def predict(
     shown = [*targets, *(one for one in TARGETS if one.engine_on_device and one not in targets)]
     size = recipe.sampling.height, recipe.sampling.width
     return Prediction(
-        tuple(forecaster.forecast(label) for label in labels),
+        tuple(forecaster.forecast(label, imports=label == labels[0]) for label in labels),
         tuple(_bundle(target, components, forecaster.reference_bytes) for target in targets),
         tuple(fit(components, target, model.family.denoiser, *size) for target in shown),
         tuple(_speeds(components, shown, machine, model.family.denoiser, recipe.sampling.steps)),
@@ -185,7 +188,10 @@ def _speeds(
     from latentc.compiler.forecast.machine_rates import ort_rates
 
     here = "measured on this machine with onnxruntime (latentc.compiler.forecast.probe)"
-    found = [_speed("this CPU", components, ort_rates(machine), denoiser, steps, here)]
+    forms = [target.name for target in targets if target.runtime is Runtime.ONNXRUNTIME] or ["onnx"]
+    found = [
+        _speed(f"{HERE}{form}", components, ort_rates(machine, form), denoiser, steps, here) for form in forms
+    ]
     for target in targets:
         if target.roofline is None:
             continue
