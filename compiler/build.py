@@ -94,7 +94,7 @@ def require_room_for(
     labels = [step.label for step in plan.steps if not store.contains(step.digest)]
     if not labels:
         return
-    from latentc.compiler.prediction import predict
+    from latentc.compiler.forecast.prediction import predict
     from latentc.compiler.room import require_room
 
     model = open_model(model_place(loaded).folder, read_weights=False)

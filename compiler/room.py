@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from latentc.errors import ResourceError, TargetError
 
 if TYPE_CHECKING:
-    from latentc.compiler.prediction import Prediction
+    from latentc.compiler.forecast.prediction import Prediction
 
 _GO_ON = "--force to go on all the same"
 _SPARE_BYTES = 64 * 2**20

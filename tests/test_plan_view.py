@@ -5,8 +5,8 @@ import json
 import pytest
 from tests.compiler import foretold
 
+from latentc.compiler.forecast.prediction import Prediction, predict
 from latentc.compiler.plan_states import PlanStates, plan_states
-from latentc.compiler.prediction import Prediction, predict
 from latentc.plan_view import plan_to_json, say_plan
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from latentc.compiler.forecast.trace import TRACE_FILE, trace_to_json
 from latentc.compiler.stage import Progress, Stage
 from latentc.compiler.stages.engine_shapes import AxisSizes
 from latentc.compiler.toolchain import versions
-from latentc.compiler.trace import TRACE_FILE, trace_to_json
 from latentc.recipes.families.catalogue import family_named
 from latentc.recipes.family import Component
 from latentc.runtime.manifest import Json
@@ -56,7 +56,7 @@ class TraceCall(Stage):
             ModelError: the config is refused by its class, or asks for more than the family has.
         """
         from latentc.compiler.flat import flat_component, module_without_values, on_meta
-        from latentc.compiler.trace_module import trace_module
+        from latentc.compiler.forecast.trace_module import trace_module
 
         progress(0.0, f"tracing {self.component}")
         module = module_without_values(self.class_name, json.loads(self.config_json))

@@ -161,8 +161,8 @@ def plan(
 
     Time is of this machine, which is measured for ten seconds once. Nothing is built.
     """
+    from latentc.compiler.forecast.prediction import predict
     from latentc.compiler.plan_states import plan_states
-    from latentc.compiler.prediction import predict
     from latentc.compiler.store import Store
     from latentc.plan_view import plan_to_json, say_plan
     from latentc.recipes.load import load_recipe, recipe_file

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from latentc.compiler.forecast.prediction import HERE
 from latentc.terminal import duration_text, say, say_table, size_text
 
 if TYPE_CHECKING:
+    from latentc.compiler.forecast.prediction import Prediction
     from latentc.compiler.plan_states import PlanStates
-    from latentc.compiler.prediction import Prediction
     from latentc.compiler.run import StepState
     from latentc.runtime.manifest import Json
 
@@ -86,8 +87,9 @@ def _say_bundles(prediction: Prediction) -> None:
 def _say_devices(prediction: Prediction) -> None:
     speeds = {one.device: one for one in prediction.speeds}
     rows = []
-    here = speeds.pop("this CPU")
-    rows.append(["this CPU", "", _short(here.step_s), _short(here.picture_s), ""])
+    for name, here in speeds.items():
+        if name.startswith(HERE):
+            rows.append([name, "", _short(here.step_s), _short(here.picture_s), ""])
     for one in prediction.fits:
         speed = speeds.get(one.target)
         step, picture = ("", "") if speed is None else (_short(speed.step_s), _short(speed.picture_s))

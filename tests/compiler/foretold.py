@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.tiny_models import write_tiny_stable_diffusion
 
-from latentc.compiler.foretold_component import ForetoldComponent, foretell_components
+from latentc.compiler.forecast.component import ForetoldComponent, foretell_components
 from latentc.compiler.model_folder import ModelFolder, open_model
 from latentc.compiler.recipe_passes import passes_of
 from latentc.compiler.store import Store

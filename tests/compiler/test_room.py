@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.compiler import foretold
 
-from latentc.compiler.prediction import Prediction, predict
+from latentc.compiler.forecast.prediction import Prediction, predict
 from latentc.compiler.room import require_room
 from latentc.errors import ResourceError, TargetError
 

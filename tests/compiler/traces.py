@@ -9,7 +9,7 @@ from latentc.recipes.family import TensorSpec
 if TYPE_CHECKING:
     import torch
 
-    from latentc.compiler.trace import Trace
+    from latentc.compiler.forecast.trace import Trace
 
 
 def traced(module: torch.nn.Module, *shape: int) -> Trace:
@@ -17,7 +17,7 @@ def traced(module: torch.nn.Module, *shape: int) -> Trace:
     import torch
 
     from latentc.compiler.flat import FlatComponent
-    from latentc.compiler.trace_module import trace_module
+    from latentc.compiler.forecast.trace_module import trace_module
 
     axes = tuple(f"{place}*" for place in range(len(shape)))
     spec = TensorSpec("x", "float32", axes, "x")

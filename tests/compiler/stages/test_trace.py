@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tests.tiny_models import write_tiny_stable_diffusion
 
+from latentc.compiler.forecast.trace import TRACE_FILE, trace_from_json
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.stages.trace import TraceCall
-from latentc.compiler.trace import TRACE_FILE, trace_from_json
 from latentc.recipes.family import Component
 
 

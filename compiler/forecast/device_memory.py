@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latentc.compiler.foretold_component import ForetoldComponent
-from latentc.compiler.live_memory import ONNXRUNTIME, TENSORRT, live_bytes
+from latentc.compiler.forecast.component import ForetoldComponent
+from latentc.compiler.forecast.live_memory import ONNXRUNTIME, TENSORRT, live_bytes
+from latentc.compiler.forecast.stored_bytes import stored_bytes
 from latentc.compiler.stages.ort_format import LARGEST_WEIGHT_BYTES
-from latentc.compiler.stored_bytes import stored_bytes
 from latentc.recipes.family import Component
 from latentc.recipes.target import Runtime, Target
 

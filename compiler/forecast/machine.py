@@ -1,4 +1,4 @@
-"""Machine: how fast this one is, measured once by latentc.compiler.probe and kept in the store.
+"""Machine: how fast this one is, measured once by latentc.compiler.forecast.probe and kept in the store.
 
 It is measured again when it has become another machine (processor, cores this process may use, memory,
 packages that compute), or when it is asked for.
@@ -18,7 +18,7 @@ from latentc.runtime.manifest import Json
 from latentc.runtime.whole_file import whole_file
 
 MACHINE_FILE = "machine.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Speeds:
         ort_int4_gops: of INT4 weights in groups of 64 by dynamic INT8.
         ort_int8_gops: of INT8 weights by dynamic INT8.
         ort_convolution_gops: 3 × 3, float32.
-        ort_int8_convolution_gops: 3 × 3, INT8 × INT8.
+        ort_product_gops: of INT8 weights and activations whose step is found when it runs.
         ort_attention_gops: two products of float32 activations with a softmax between.
+        ort_fused_attention_gops: the same as one operator.
     """
 
     disk_read_gb_s: float
@@ -56,8 +57,9 @@ class Speeds:
     ort_int4_gops: float
     ort_int8_gops: float
     ort_convolution_gops: float
-    ort_int8_convolution_gops: float
+    ort_product_gops: float
     ort_attention_gops: float
+    ort_fused_attention_gops: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Machine:
 
 
 NOMINAL = Speeds(
-    1.5, 0.4, 40.0, 40.0, 0.04, 0.0125, 180.0, 180.0, 150.0, 410.0, 550.0, 450.0, 400.0, 25.0, 260.0
+    1.5, 0.4, 40.0, 40.0, 0.04, 0.0125, 180.0, 180.0, 150.0, 410.0, 550.0, 450.0, 400.0, 700.0, 260.0, 320.0
 )
 """About two cores of a server of 2025, for those who ask for sizes alone."""
 

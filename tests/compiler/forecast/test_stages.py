@@ -4,7 +4,7 @@ import pytest
 from tests.compiler import foretold
 from tests.compiler.machines import MACHINE
 
-from latentc.compiler.foretold_stages import StageForecast, StageForecaster
+from latentc.compiler.forecast.stages import StageForecast, StageForecaster
 from latentc.compiler.plan import plan_recipe
 from latentc.recipes.family import Component
 

@@ -4,9 +4,9 @@ import torch
 from tests.compiler.traces import block, traced
 from torch import nn
 
-from latentc.compiler.foretold_passes import foretell
-from latentc.compiler.live_memory import ONNXRUNTIME, TENSORRT, live_bytes
-from latentc.compiler.weightless_graph import weightless_graph
+from latentc.compiler.forecast.live_memory import ONNXRUNTIME, TENSORRT, live_bytes
+from latentc.compiler.forecast.passes import foretell
+from latentc.compiler.forecast.weightless_graph import weightless_graph
 from latentc.passes.pass_text import pass_from_text
 
 NUMBERS = 16 * 128

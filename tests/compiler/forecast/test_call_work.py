@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from tests.compiler.traces import block, traced
 
-from latentc.compiler.call_work import Kind, Rates, Work, rates_of, works_of
-from latentc.compiler.foretold_passes import foretell
-from latentc.compiler.weightless_graph import weightless_graph
+from latentc.compiler.forecast.call_work import Kind, Rates, Work, rates_of, works_of
+from latentc.compiler.forecast.passes import foretell
+from latentc.compiler.forecast.weightless_graph import weightless_graph
 from latentc.passes.pass_text import pass_from_text
 from latentc.recipes.roofline import orin
 

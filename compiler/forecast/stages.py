@@ -1,6 +1,7 @@
 """Foretold stages: what each step of a plan will take, in seconds, memory and disk.
 
-Seconds are what the machine's own speeds (latentc.compiler.machine) make of the work that the traces count.
+Seconds are what the machine's own speeds (latentc.compiler.forecast.machine) make of the work that the
+traces count.
 Memory is what a process holds after its imports, and besides what the stage needs by the sizes of weights and
 of live values. Factors that no size explains were fitted to builds of random and demo models; ``make
 bench-plan`` says how far off they are.
@@ -14,14 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from latentc.compiler.batches import batch_size
-from latentc.compiler.call_work import works_of
-from latentc.compiler.device_memory import ONNX_COPIES, ORT_LIVE, in_onnxruntime
-from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
-from latentc.compiler.live_memory import ONNXRUNTIME, live_bytes
-from latentc.compiler.machine import Machine
-from latentc.compiler.machine_rates import ort_rates, torch_rates
-from latentc.compiler.pass_seconds import pass_seconds
-from latentc.compiler.stored_bytes import stored_bytes
+from latentc.compiler.forecast.call_work import works_of
+from latentc.compiler.forecast.component import ENCODERS, ForetoldComponent
+from latentc.compiler.forecast.device_memory import ONNX_COPIES, ORT_LIVE, in_onnxruntime
+from latentc.compiler.forecast.live_memory import ONNXRUNTIME, live_bytes
+from latentc.compiler.forecast.machine import Machine
+from latentc.compiler.forecast.machine_rates import ort_rates, torch_rates
+from latentc.compiler.forecast.pass_seconds import pass_seconds
+from latentc.compiler.forecast.stored_bytes import stored_bytes
 from latentc.recipes.family import Component
 from latentc.recipes.recipe import Recipe
 from latentc.recipes.target import Runtime, Target, target_named
@@ -31,7 +32,8 @@ _MIB = 2**20
 _GOLDEN = 8
 _KEPT_TRAJECTORIES = 8
 _PNG_BYTES_A_PIXEL = 1.2
-_PUBLISH_S = 0.15
+_PUBLISH_S, _PACK_S, _VALIDATE_S = 0.05, 0.5, 0.6
+"""What these take however little there is: workers that start, sessions, syncs."""
 _HASHED_A_SECOND = 1e9
 
 
@@ -59,10 +61,11 @@ class _Fitted:
     imported: int = 610 * _MIB
     imported_later: int = 35 * _MIB
     traced_node: int = 60_000
-    export_turns: float = 37e6
-    export_node_turns: float = 4e6
-    export_power: float = 0.7
-    loading_turns: float = 60e6
+    import_turns: float = 76e6
+    export_turns: float = 21e6
+    export_node_turns: float = 187e3
+    symbols: float = 1.9
+    loading_turns: float = 16e6
     torch_live: float = 1.3
     lowering_copies: float = 4.4
     converting_s: float = 12.0
@@ -99,13 +102,15 @@ class StageForecaster:
         self._torch = torch_rates(machine)
         self._floor = FITTED.imported + FITTED.traced_node * max(len(one.trace.nodes) for one in components)
 
-    def forecast(self, label: str) -> StageForecast:
-        """The step called ``label``, as latentc.compiler.plan names it."""
+    def forecast(self, label: str, *, imports: bool = False) -> StageForecast:
+        """The step called ``label``, as latentc.compiler.plan names it; ``imports``: nothing is loaded yet."""
         own = self._work(label)
         later = label.partition("/")[0] in ("transform", "lower", "pack", "validate")
         return replace(
             own,
-            seconds=own.seconds + self._publishing(own.disk_bytes),
+            seconds=own.seconds
+            + self._publishing(own.disk_bytes)
+            + (1e-9 * FITTED.import_turns * self._machine.speeds.python_ns if imports else 0.0),
             peak_bytes=own.peak_bytes + self._floor + (FITTED.imported_later if later else 0),
         )
 
@@ -135,9 +140,11 @@ class StageForecaster:
         return 4 * sum(one.trace.parameters for one in self._by_name.values())
 
     def _export(self, label: str, one: ForetoldComponent) -> StageForecast:
-        turns = FITTED.export_turns + FITTED.export_node_turns * len(one.trace.nodes) ** FITTED.export_power
+        turns = FITTED.export_turns + FITTED.export_node_turns * len(one.trace.nodes)
         largest = 4 * max((math.prod(shape) for shape in one.trace.weights.values()), default=0)
         is_encoder = one.component in ENCODERS
+        if is_encoder:  # traced with symbols, see latentc.compiler.open_sizes
+            turns *= FITTED.symbols
         return StageForecast(
             label,
             1e-9 * turns * self._machine.speeds.python_ns,
@@ -241,7 +248,7 @@ class StageForecaster:
         memory = 8 * max((4 * math.prod(shape) for shape in one.trace.weights.values()), default=0)
         if any(step.needs_calibration for step in one.passes):
             samples = self._recipe.calibration.samples
-            seconds += 2 * samples * ort_rates(self._machine).seconds(works_of(one.plain))
+            seconds += 2 * samples * ort_rates(self._machine, "onnx").seconds(works_of(one.plain))
             memory += int(ONNX_COPIES * 4 * one.trace.parameters)
             memory += int(ORT_LIVE * live_bytes(one.plain, ONNXRUNTIME))
         return StageForecast(label, seconds, memory, disk)
@@ -253,7 +260,7 @@ class StageForecaster:
         memory = 0
         if target.runtime is not Runtime.ONNXRUNTIME:
             engines = len(target.compute_capabilities) * len(one.sizes) if not target.engine_on_device else 1
-            seconds += engines * (0.5 + 12 * stored.weights / 1e9)
+            seconds += engines * (0.2 + 0.0075 * len(one.trace.nodes) + 12 * stored.weights / 1e9)
             memory = max(0, 350 * _MIB + int(3.5 * stored.weights) - self._floor)  # of a child
         elif target.name == "ort-mobile":
             memory = int(FITTED.lowering_copies * stored.total)
@@ -269,8 +276,8 @@ class StageForecaster:
     def _pack(self, label: str, target: Target) -> StageForecast:
         total = self._bundle_bytes(target)
         memory = max(in_onnxruntime(one, target).open for one in self._by_name.values())
-        seconds = 2 * total / _HASHED_A_SECOND
-        one_thread = ort_rates(self._machine, 1)
+        seconds = _PACK_S + 2 * total / _HASHED_A_SECOND
+        one_thread = ort_rates(self._machine, _form_of(target), 1)
         seconds += sum(one_thread.seconds(works_of(one.built)) for one in self._by_name.values())
         return StageForecast(label, seconds, memory, total)
 
@@ -278,8 +285,8 @@ class StageForecaster:
         recipe = self._recipe
         sampling, P = recipe.sampling, recipe.validation.count
         workers = workers_for(sampling.height, sampling.width, self._machine.threads)
-        rates = ort_rates(self._machine, 1 if workers > 1 else 0, integers=target.name == "ort-mobile")
-        seconds = 0.0
+        rates = ort_rates(self._machine, _form_of(target), 1 if workers > 1 else 0)
+        seconds = _VALIDATE_S
         held = [in_onnxruntime(one, target) for one in self._by_name.values()]
         for one in self._by_name.values():
             calls = sampling.steps if one is self._denoiser else 1
@@ -290,6 +297,11 @@ class StageForecaster:
         memory = sum(one.weights for one in held) + most
         disk = 2 * P * sampling.height * sampling.width
         return StageForecast(label, seconds, memory, disk)
+
+
+def _form_of(target: Target) -> str:
+    """What a target's graph is for this processor: engines have a stand-in, as it was exported."""
+    return target.name if target.runtime is Runtime.ONNXRUNTIME else "onnx"
 
 
 def _batches(prompts: int, together: int) -> Iterable[int]:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from tests.compiler import foretold
 
-from latentc.compiler.device_fit import DeviceFit, fit
-from latentc.compiler.device_memory import device_memory
+from latentc.compiler.forecast.device_fit import DeviceFit, fit
+from latentc.compiler.forecast.device_memory import device_memory
 from latentc.recipes.family import Component
 from latentc.recipes.target import Target, target_named
 
@@ -36,7 +36,7 @@ def test_fewer_bits_for_an_encoder_are_offered() -> None:
     for one in foretold.components():
         if one.component is Component.TEXT_ENCODER:
             weights = {name: (64 * shape[0], *shape[1:]) for name, shape in one.trace.weights.items()}
-            from latentc.compiler.weightless_graph import weightless_graph
+            from latentc.compiler.forecast.weightless_graph import weightless_graph
 
             graph = weightless_graph(replace(one.trace, weights=weights), "text_encoder")
             big.append(replace(one, plain=graph, built=graph))

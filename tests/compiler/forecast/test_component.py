@@ -18,7 +18,9 @@ def test_every_component_is_foretold_without_weights() -> None:
 
 def test_a_trace_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     first = foretold.components()
-    monkeypatch.setitem(sys.modules, "latentc.compiler.trace_module", None)  # importing it would fail
+    monkeypatch.setitem(
+        sys.modules, "latentc.compiler.forecast.trace_module", None
+    )  # importing it would fail
     foretold.components.cache_clear()
     assert [one.trace for one in foretold.components()] == [one.trace for one in first]
 

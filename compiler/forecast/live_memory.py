@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from latentc.compiler.call_work import shape_or_empty
+from latentc.compiler.forecast.call_work import shape_or_empty
 from latentc.passes.dequantized import codes_behind
 from latentc.passes.weights import constant, shape_of
 

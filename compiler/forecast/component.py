@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latentc.compiler.drawn_sizes import drawn_sizes
+from latentc.compiler.forecast.trace import TRACE_FILE, Trace, trace_from_json
 from latentc.compiler.stage import Step
 from latentc.compiler.stages.engine_shapes import AxisSizes
 from latentc.compiler.stages.trace import TraceCall
 from latentc.compiler.store import Store
-from latentc.compiler.trace import TRACE_FILE, Trace, trace_from_json
 from latentc.recipes.family import Component
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def foretell_components(
         ModelError: a config is refused by its class.
         PassError: a pass does not fit its component.
     """
-    from latentc.compiler.foretold_passes import foretell
-    from latentc.compiler.weightless_graph import weightless_graph
+    from latentc.compiler.forecast.passes import foretell
+    from latentc.compiler.forecast.weightless_graph import weightless_graph
 
     found = []
     for spec in model.family.components:

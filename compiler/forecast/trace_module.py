@@ -13,7 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from latentc.compiler.flat import PREFIX, FlatComponent
-from latentc.compiler.trace import Trace, TracedNode, TracedValue
+from latentc.compiler.forecast.trace import Trace, TracedNode, TracedValue
 from latentc.errors import InternalError
 
 

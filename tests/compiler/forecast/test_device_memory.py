@@ -2,7 +2,7 @@
 
 from tests.compiler import foretold
 
-from latentc.compiler.device_memory import (
+from latentc.compiler.forecast.device_memory import (
     ORT_PROCESS_BYTES,
     TRT_BUILD_BYTES,
     TRT_PROCESS_BYTES,
@@ -10,7 +10,7 @@ from latentc.compiler.device_memory import (
     DeviceMemory,
     device_memory,
 )
-from latentc.compiler.stored_bytes import stored_bytes
+from latentc.compiler.forecast.stored_bytes import stored_bytes
 from latentc.recipes.family import Component
 from latentc.recipes.target import target_named
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from latentc.compiler.machine import MACHINE_FILE, NOMINAL, Speeds, machine_of, memory_bytes
+from latentc.compiler.forecast.machine import MACHINE_FILE, NOMINAL, Speeds, machine_of, memory_bytes
 
 
 class Probe:

@@ -1,7 +1,7 @@
 """Trace: what one call of a component computes, with the sizes of all that it computes with; as data.
 
-It is recorded from the architecture alone, at one size of picture (latentc.compiler.trace_module), and kept:
-what takes seconds is done once. Operators have torch's own names.
+It is recorded from the architecture alone, at one size of picture (latentc.compiler.forecast.trace_module),
+and kept: what takes seconds is done once. Operators have torch's own names.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latentc.compiler import probe as probing
+from latentc.compiler.forecast import probe as probing
 
 
 def test_a_short_probe_measures_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ import onnx_ir as ir
 import pytest
 from tests.compiler.traces import block, traced
 
-from latentc.compiler.foretold_passes import foretell
-from latentc.compiler.weightless_graph import weightless_graph
+from latentc.compiler.forecast.passes import foretell
+from latentc.compiler.forecast.weightless_graph import weightless_graph
 from latentc.errors import PassError
 from latentc.passes.allotment import Allotment, Precision
 from latentc.passes.base import Pass

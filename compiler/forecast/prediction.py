@@ -7,22 +7,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentc.compiler.device_fit import DeviceFit, fit
-from latentc.compiler.foretold_component import foretell_components
+from latentc.compiler.forecast.component import foretell_components
+from latentc.compiler.forecast.device_fit import DeviceFit, fit
 from latentc.compiler.recipe_passes import passes_of
 from latentc.recipes.family import Component
 from latentc.recipes.target import TARGETS, FloatType, Runtime, Target, target_named
 
 if TYPE_CHECKING:
-    from latentc.compiler.call_work import Rates
-    from latentc.compiler.foretold_component import ForetoldComponent
-    from latentc.compiler.foretold_stages import StageForecast
-    from latentc.compiler.machine import Machine
+    from latentc.compiler.forecast.call_work import Rates
+    from latentc.compiler.forecast.component import ForetoldComponent
+    from latentc.compiler.forecast.machine import Machine
+    from latentc.compiler.forecast.stages import StageForecast
+    from latentc.compiler.forecast.stored_bytes import StoredBytes
     from latentc.compiler.model_folder import ModelFolder
     from latentc.compiler.store import Store
-    from latentc.compiler.stored_bytes import StoredBytes
     from latentc.recipes.load import LoadedRecipe
     from latentc.runtime.manifest import Json
+
+HERE = "this CPU, "
+"""Before a target's name: its form on this machine."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class SpeedForecast:
     """How fast it draws on one device.
 
     Args:
-        device: a target's name, or ``this CPU``.
+        device: a target's name, or HERE and one that runs on CPUs.
         step_s: of one step.
         picture_s: of a picture, text encoders and decoder included.
         source: where the figures come from.
@@ -143,9 +146,9 @@ def predict(
     Raises:
         LatentcError: the recipe or the model cannot be built; as the build itself would say it.
     """
-    from latentc.compiler.foretold_stages import StageForecaster
-    from latentc.compiler.machine import machine_of
-    from latentc.compiler.probe import probe
+    from latentc.compiler.forecast.machine import machine_of
+    from latentc.compiler.forecast.probe import probe
+    from latentc.compiler.forecast.stages import StageForecaster
 
     recipe = loaded.recipe
     passes = passes_of(loaded, model.family)
@@ -159,7 +162,7 @@ def predict(
     shown = [*targets, *(one for one in TARGETS if one.engine_on_device and one not in targets)]
     size = recipe.sampling.height, recipe.sampling.width
     return Prediction(
-        tuple(forecaster.forecast(label) for label in labels),
+        tuple(forecaster.forecast(label, imports=label == labels[0]) for label in labels),
         tuple(_bundle(target, components, forecaster.reference_bytes) for target in targets),
         tuple(fit(components, target, model.family.denoiser, *size) for target in shown),
         tuple(_speeds(components, shown, machine, model.family.denoiser, recipe.sampling.steps)),
@@ -168,7 +171,7 @@ def predict(
 
 
 def _bundle(target: Target, components: Sequence[ForetoldComponent], reference_bytes: int) -> BundleForecast:
-    from latentc.compiler.stored_bytes import stored_bytes
+    from latentc.compiler.forecast.stored_bytes import stored_bytes
 
     stored = {str(one.component): stored_bytes(one.built, target, len(one.sizes)) for one in components}
     return BundleForecast(target.name, stored, reference_bytes)
@@ -181,11 +184,14 @@ def _speeds(
     denoiser: Component,
     steps: int,
 ) -> list[SpeedForecast]:
-    from latentc.compiler.call_work import rates_of
-    from latentc.compiler.machine_rates import ort_rates
+    from latentc.compiler.forecast.call_work import rates_of
+    from latentc.compiler.forecast.machine_rates import ort_rates
 
-    here = "measured on this machine with onnxruntime (latentc.compiler.probe)"
-    found = [_speed("this CPU", components, ort_rates(machine), denoiser, steps, here)]
+    here = "measured on this machine with onnxruntime (latentc.compiler.forecast.probe)"
+    forms = [target.name for target in targets if target.runtime is Runtime.ONNXRUNTIME] or ["onnx"]
+    found = [
+        _speed(f"{HERE}{form}", components, ort_rates(machine, form), denoiser, steps, here) for form in forms
+    ]
     for target in targets:
         if target.roofline is None:
             continue
@@ -204,7 +210,7 @@ def _speed(
     steps: int,
     source: str,
 ) -> SpeedForecast:
-    from latentc.compiler.call_work import works_of
+    from latentc.compiler.forecast.call_work import works_of
 
     once: dict[Component, float] = {
         one.component: rates.seconds(works_of(one.built, fuses=rates.float_bytes == 2), one.pictures)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from latentc.compiler.weightless_graph import TORCH
+from latentc.compiler.forecast.weightless_graph import TORCH
 from latentc.passes.dequantized import codes_behind
 from latentc.passes.weights import constant, shape_of
 from latentc.recipes.choice import Choice

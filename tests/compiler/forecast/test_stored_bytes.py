@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 from tests.tiny_models import write_tiny_stable_diffusion
 
-from latentc.compiler.foretold_passes import foretell
+from latentc.compiler.forecast.passes import foretell
+from latentc.compiler.forecast.stored_bytes import stored_bytes
+from latentc.compiler.forecast.trace import TRACE_FILE, trace_from_json
+from latentc.compiler.forecast.weightless_graph import weightless_graph
 from latentc.compiler.model_folder import open_model
 from latentc.compiler.stage import Stage
 from latentc.compiler.stages.export import Export
 from latentc.compiler.stages.lower import Lower
 from latentc.compiler.stages.trace import TraceCall
 from latentc.compiler.stages.transform import Transform
-from latentc.compiler.stored_bytes import stored_bytes
-from latentc.compiler.trace import TRACE_FILE, trace_from_json
-from latentc.compiler.weightless_graph import weightless_graph
 from latentc.passes.pass_text import pass_from_text
 from latentc.recipes.family import Component
 from latentc.recipes.target import target_named

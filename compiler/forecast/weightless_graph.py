@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from latentc.compiler.trace import Trace, TracedNode
+from latentc.compiler.forecast.trace import Trace, TracedNode
 from latentc.errors import InternalError
 from latentc.passes.weights import initializer
 

@@ -3,7 +3,7 @@
 import pytest
 from tests.compiler.traces import block, traced
 
-from latentc.compiler.weightless_graph import weightless, weightless_graph
+from latentc.compiler.forecast.weightless_graph import weightless, weightless_graph
 from latentc.errors import InternalError
 from latentc.passes.shared_inputs import shared_inputs
 from latentc.passes.weights import find_convolutions, find_linears, shape_of

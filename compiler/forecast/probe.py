@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from latentc.compiler.machine import Speeds
+from latentc.compiler.forecast.machine import Speeds
 from latentc.compiler.toolchain import threads
 from latentc.passes.int4_weight import best_steps
 from latentc.passes.one_thread import one_thread
@@ -124,8 +124,10 @@ def _torch_gops() -> dict[str, float]:
 
 
 _Options: TypeAlias = "dict[str, int | list[int]]"
-_Node: TypeAlias = "tuple[str, list[str], str, _Options]"
+_Node: TypeAlias = "tuple[str, list[str], list[str], _Options]"
 
+_MICROSOFT = ("MatMulNBits", "MatMulIntegerToFloat", "MultiHeadAttention")
+"""Operators that only onnxruntime has."""
 _LINEAR = 2 * _ROWS * _K * _N
 _CONVOLUTION = 2 * _CHANNELS**2 * 9 * _SIDE**2
 _ATTENTION = 4 * _HEADS * _TOKENS**2 * _HEAD
@@ -145,8 +147,8 @@ def _ort_gops(generator: np.random.Generator) -> dict[str, float]:
             helper.make_node(
                 op,
                 takes,
-                [gives],
-                domain="com.microsoft" if op == "MatMulNBits" else "",
+                gives,
+                domain="com.microsoft" if op in _MICROSOFT else "",
                 **options,  # type: ignore[arg-type] # attributes, not the named arguments before them
             )
             for op, takes, gives, options in nodes
@@ -177,37 +179,37 @@ def _ort_gops(generator: np.random.Generator) -> dict[str, float]:
             "block_size": _GROUP,
             "accuracy_level": 4,
         }
-        return seconds([("MatMulNBits", ["x", "w", "s"], "y", options)], (_ROWS, _K), stored)
+        return seconds([("MatMulNBits", ["x", "w", "s"], ["y"], options)], (_ROWS, _K), stored)
 
     kernel = generator.standard_normal((_CHANNELS, _CHANNELS, 3, 3), dtype=np.float32)
     pads: _Options = {"pads": [1, 1, 1, 1]}
     picture = (1, _CHANNELS, _SIDE, _SIDE)
-    integers: dict[str, Array] = {
-        "step": np.float32(0.03) * np.ones((), np.float32),
-        "zero": np.asarray(128, np.uint8),
-        "w": kernel.astype(np.int8),
-    }
     attention: list[_Node] = [
-        ("Transpose", ["x"], "t", {"perm": [0, 1, 3, 2]}),
-        ("MatMul", ["x", "t"], "scores", {}),
-        ("Softmax", ["scores"], "shares", {"axis": -1}),
-        ("MatMul", ["shares", "x"], "y", {}),
+        ("Transpose", ["x"], ["t"], {"perm": [0, 1, 3, 2]}),
+        ("MatMul", ["x", "t"], ["scores"], {}),
+        ("Softmax", ["scores"], ["shares"], {"axis": -1}),
+        ("MatMul", ["shares", "x"], ["y"], {}),
     ]
-    sums: list[_Node] = [
-        ("QuantizeLinear", ["x", "step", "zero"], "q", {}),
-        ("ConvInteger", ["q", "w", "zero"], "i", pads),
-        ("Cast", ["i"], "y", {"to": TensorProto.FLOAT}),
+    fused: list[_Node] = [("MultiHeadAttention", ["x", "x", "x"], ["y"], {"num_heads": _HEADS})]
+    product: list[_Node] = [
+        ("DynamicQuantizeLinear", ["x"], ["q", "step", "zero"], {}),
+        ("MatMulIntegerToFloat", ["q", "w", "step", "scale", "zero"], ["y"], {}),
     ]
     weight = generator.standard_normal((_K, _N), dtype=np.float32)
+    codes: dict[str, Array] = {
+        "w": generator.integers(-127, 127, (_K, _N), dtype=np.int8),
+        "scale": np.full(_N, 0.01, np.float32),
+    }
     return {
         "ort_linear_gops": _LINEAR
-        / seconds([("MatMul", ["x", "w"], "y", {})], (_ROWS, _K), {"w": weight})
+        / seconds([("MatMul", ["x", "w"], ["y"], {})], (_ROWS, _K), {"w": weight})
         / 1e9,
         "ort_int4_gops": _LINEAR / nbits(4) / 1e9,
         "ort_int8_gops": _LINEAR / nbits(8) / 1e9,
         "ort_convolution_gops": _CONVOLUTION
-        / seconds([("Conv", ["x", "w"], "y", pads)], picture, {"w": kernel})
+        / seconds([("Conv", ["x", "w"], ["y"], pads)], picture, {"w": kernel})
         / 1e9,
-        "ort_int8_convolution_gops": _CONVOLUTION / seconds(sums, picture, integers) / 1e9,
+        "ort_product_gops": _LINEAR / seconds(product, (_ROWS, _K), codes) / 1e9,
         "ort_attention_gops": _ATTENTION / seconds(attention, (1, _HEADS, _TOKENS, _HEAD), {}) / 1e9,
+        "ort_fused_attention_gops": _ATTENTION / seconds(fused, (1, _TOKENS, _HEADS * _HEAD), {}) / 1e9,
     }

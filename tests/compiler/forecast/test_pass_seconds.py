@@ -3,8 +3,8 @@
 from tests.compiler.machines import MACHINE
 from tests.compiler.traces import block, traced
 
-from latentc.compiler.pass_seconds import pass_seconds
-from latentc.compiler.weightless_graph import weightless_graph
+from latentc.compiler.forecast.pass_seconds import pass_seconds
+from latentc.compiler.forecast.weightless_graph import weightless_graph
 from latentc.passes.pass_text import pass_from_text
 
 

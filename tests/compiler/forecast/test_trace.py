@@ -3,7 +3,7 @@
 import pytest
 from tests.compiler.traces import block, traced
 
-from latentc.compiler.trace import Trace, TracedNode, TracedValue, trace_from_json, trace_to_json
+from latentc.compiler.forecast.trace import Trace, TracedNode, TracedValue, trace_from_json, trace_to_json
 from latentc.errors import InternalError
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from latentc.compiler.device_memory import DeviceMemory, device_memory
-from latentc.compiler.foretold_component import ENCODERS, ForetoldComponent
-from latentc.compiler.foretold_passes import foretell
+from latentc.compiler.forecast.component import ENCODERS, ForetoldComponent
+from latentc.compiler.forecast.device_memory import DeviceMemory, device_memory
+from latentc.compiler.forecast.passes import foretell
 from latentc.passes.canonicalize import Canonicalize
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.recipes.family import Component
