@@ -103,7 +103,7 @@ class StageForecaster:
         self._floor = FITTED.imported + FITTED.traced_node * max(len(one.trace.nodes) for one in components)
 
     def forecast(self, label: str, *, imports: bool = False) -> StageForecast:
-        """The step called ``label``, as latentc.compiler.plan names it; ``imports``: nothing is loaded yet."""
+        """The step called ``label``, as latentc.compiler.plan names it; ``imports``: nothing is loaded."""
         own = self._work(label)
         later = label.partition("/")[0] in ("transform", "lower", "pack", "validate")
         return replace(
