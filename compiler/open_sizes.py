@@ -34,7 +34,9 @@ _OTHER_PRIMES = (103, 131, 137, 149, 163, 167)
 _SMALL = 16
 """Ranks, channels of a picture, heads: known without being asked for."""
 _LONGEST_SHAPE = 64
-"""Whole numbers of a tensor that may be sizes; longer ones are indices."""
+"""Numbers of a tensor that may be sizes; longer ones are indices and tables."""
+_LARGEST_SHARE = 1e6
+"""Above it float32 has too few digits to tell a size."""
 
 Extent: TypeAlias = "Mapping[tuple[str, ...], Fraction]"
 """A size as a sum of products of axes: ``{("h", "w"): 1/4}`` is h·w/4, ``{(): 320}`` a fixed 320."""
@@ -182,12 +184,17 @@ def _open_constant(
     shape = [int(size) for size in tensor.shape if isinstance(size, int)]
     if any(sizes.is_open(size) for size in shape):
         raise NotOpen(f"{constant.name} is a constant of shape {shape}")
-    if tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32) or tensor.size > _LONGEST_SHAPE:
+    if tensor.size > _LONGEST_SHAPE:
+        return
+    if tensor.dtype.is_floating_point():
+        _refuse_shares(constant, tensor, sizes)
+    if tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
         return
     numbers = [int(number) for number in np.ravel(tensor.numpy())]
     if not any(sizes.may_be_open(number) for number in numbers):
         return
-    if tensor.dtype != ir.DataType.INT64 or len(shape) > 1:
+    is_negative = any(number < 0 and sizes.may_be_open(number) for number in numbers)
+    if tensor.dtype != ir.DataType.INT64 or len(shape) > 1 or is_negative:
         raise NotOpen(f"{constant.name} is {numbers}")
     nodes: list[ir.Node] = []
     parts = [_number(graph, nodes, number, sizes, places) for number in numbers]
@@ -202,6 +209,15 @@ def _open_constant(
     ir.convenience.replace_all_uses_with(constant, result)
     first = next(iter(graph))
     graph.insert_before(first, nodes)
+
+
+def _refuse_shares(constant: ir.Value, tensor: ir.TensorProtocol, sizes: OpenSizes) -> None:
+    """Raise NotOpen where a float is a size, or what an average or a scale takes of one."""
+    for value in np.ravel(tensor.numpy()).astype(np.float64):
+        for number in (value, value * value, *((1 / value, 1 / value**2) if value else ())):
+            nearest = round(number) if abs(number) <= _LARGEST_SHARE else 0
+            if nearest > _SMALL and abs(number - nearest) <= 1e-6 * nearest and sizes.may_be_open(nearest):
+                raise NotOpen(f"{constant.name} has {value:g}")
 
 
 def _number(

@@ -132,6 +132,11 @@ def baked(project: Module, image: torch.Tensor, text: torch.Tensor) -> torch.Ten
     return image * project(kept).sum((1, 2))[:, None, None, None] + kept.shape[1]
 
 
+def averaged(project: Module, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Divided by a size, which is a float then."""
+    return image + (project(text).sum((1, 2)) / text.shape[1])[:, None, None, None]
+
+
 def positions(project: Module, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     """A table as long as an axis, which becomes a constant at a fixed size."""
     table = torch.arange(text.shape[1], dtype=torch.float32, device=text.device)
@@ -139,7 +144,8 @@ def positions(project: Module, image: torch.Tensor, text: torch.Tensor) -> torch
 
 
 @pytest.mark.parametrize(
-    ("forward", "is_opened"), [(unfolded, True), (expanded, True), (baked, False), (positions, False)]
+    ("forward", "is_opened"),
+    [(unfolded, True), (expanded, True), (baked, False), (averaged, False), (positions, False)],
 )
 def test_the_graph_is_right_at_other_sizes(
     forward: Forward, is_opened: bool, monkeypatch: pytest.MonkeyPatch
