@@ -41,6 +41,7 @@ def main() -> None:
         )
         step.run(ONNXModelHandler(str(source)), str(out / "model.onnx"))
     elif kind == "dynamic":
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(
@@ -49,6 +50,8 @@ def main() -> None:
             op_types_to_quantize=["MatMul"],
             weight_type=QuantType.QInt8,
             use_external_data_format=True,
+            # inner values have no types in our graphs
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
     else:
         import nncf
