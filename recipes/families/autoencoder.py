@@ -16,6 +16,7 @@ def autoencoder(
     latent: str,
     sizes: tuple[tuple[str, Size], ...] = (("C*", "latent_channels"), ("C_image*", "in_channels")),
     frame: tuple[str, ...] = (),
+    encoder_shared: tuple[tuple[str, ...], ...] = (),
     decoder_shared: tuple[tuple[str, ...], ...] = (),
 ) -> tuple[ComponentSpec, ComponentSpec]:
     """The encoder and the decoder of ``class_name``, a class of diffusers.
@@ -26,7 +27,8 @@ def autoencoder(
         latent: where the latent, before scaling_factor, lies in what ``encode`` returns.
         sizes: of axes that end in ``*``.
         frame: an axis of films, after the channels of image and latent.
-        decoder_shared: groups of the decoder's linears that read the same input.
+        encoder_shared: groups of the encoder's linears that read the same input.
+        decoder_shared: of the decoder's.
     """
 
     def downscale(config: Config) -> int:
@@ -43,6 +45,7 @@ def autoencoder(
         (*sizes, ("pixel_step", downscale)),
         method="encode",
         fixed=fixed,
+        shared=encoder_shared,
     )
     decoder = ComponentSpec(
         Component.VAE_DECODER,
@@ -59,5 +62,11 @@ def autoencoder(
     return encoder, decoder
 
 
-# the mean of the distribution
-AUTOENCODER_KL = autoencoder("AutoencoderKL", stages="block_out_channels", latent="0.mean")
+_QUERY_KEY_VALUE = (("to_q", "to_k", "to_v"),)  # of the attention in the middle
+AUTOENCODER_KL = autoencoder(
+    "AutoencoderKL",
+    stages="block_out_channels",
+    latent="0.mean",  # of the distribution
+    encoder_shared=_QUERY_KEY_VALUE,
+    decoder_shared=_QUERY_KEY_VALUE,
+)
