@@ -16,8 +16,7 @@ def autoencoder(
     latent: str,
     sizes: tuple[tuple[str, Size], ...] = (("C*", "latent_channels"), ("C_image*", "in_channels")),
     frame: tuple[str, ...] = (),
-    encoder_shared: tuple[tuple[str, ...], ...] = (),
-    decoder_shared: tuple[tuple[str, ...], ...] = (),
+    shared: tuple[tuple[str, ...], ...] = (("to_q", "to_k", "to_v"),),
 ) -> tuple[ComponentSpec, ComponentSpec]:
     """The encoder and the decoder of ``class_name``, a class of diffusers.
 
@@ -27,8 +26,7 @@ def autoencoder(
         latent: where the latent, before scaling_factor, lies in what ``encode`` returns.
         sizes: of axes that end in ``*``.
         frame: an axis of films, after the channels of image and latent.
-        encoder_shared: groups of the encoder's linears that read the same input.
-        decoder_shared: of the decoder's.
+        shared: groups of linears that read the same input.
     """
 
     def downscale(config: Config) -> int:
@@ -45,7 +43,7 @@ def autoencoder(
         (*sizes, ("pixel_step", downscale)),
         method="encode",
         fixed=fixed,
-        shared=encoder_shared,
+        shared=shared,
     )
     decoder = ComponentSpec(
         Component.VAE_DECODER,
@@ -57,16 +55,10 @@ def autoencoder(
         sizes,
         method="decode",
         fixed=fixed,
-        shared=decoder_shared,
+        shared=shared,
     )
     return encoder, decoder
 
 
-_QUERY_KEY_VALUE = (("to_q", "to_k", "to_v"),)  # of the attention in the middle
-AUTOENCODER_KL = autoencoder(
-    "AutoencoderKL",
-    stages="block_out_channels",
-    latent="0.mean",  # of the distribution
-    encoder_shared=_QUERY_KEY_VALUE,
-    decoder_shared=_QUERY_KEY_VALUE,
-)
+# the mean of the distribution
+AUTOENCODER_KL = autoencoder("AutoencoderKL", stages="block_out_channels", latent="0.mean")

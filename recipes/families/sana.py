@@ -46,7 +46,6 @@ AUTOENCODER_DC = autoencoder(
     "AutoencoderDC",
     stages="encoder_block_out_channels",
     latent="0",
-    decoder_shared=(("attn.to_q", "attn.to_k", "attn.to_v"),),
 )
 
 SANA = Family(

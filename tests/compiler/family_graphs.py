@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def accounts_of(model: ir.Model, matrices: set[str], spec: ComponentSpec) -> Acc
 
 
 def sharing(model: ir.Model, spec: ComponentSpec) -> tuple[list[list[str]], list[tuple[str, ...]]]:
-    """Linears that share an input without ``spec`` saying so, and groups of it that share none.
+    """Linears that share an input without ``spec`` saying so, and groups of it whose linears share none.
 
     Args:
         model: canonical.
@@ -233,7 +234,11 @@ def sharing(model: ir.Model, spec: ComponentSpec) -> tuple[list[list[str]], list
         readers.setdefault(value, []).append(linear.name.removesuffix(".weight"))
     shared = [names for names in readers.values() if len(names) > 1]
     undeclared = [names for names in shared if not any(_in_group(names, group) for group in spec.shared)]
-    idle = [group for group in spec.shared if not any(_in_group(names, group) for names in shared)]
+    # not every checkpoint of a family has all of its blocks
+    present = [
+        group for group in spec.shared if any(_in_group([name], group) for name in chain(*readers.values()))
+    ]
+    idle = [group for group in present if not any(_in_group(names, group) for names in shared)]
     return undeclared, idle
 
 
