@@ -32,7 +32,9 @@ def passes_of(loaded: LoadedRecipe, family: Family) -> Mapping[Component, tuple[
         ModelError: a LoRA cannot be read, or is for no component of this family.
     """
     chains: dict[Component, tuple[Pass, ...]] = {
-        spec.component: (Canonicalize(),) for spec in family.components
+        # a VAE of convolutions alone has nothing to bring into the passes' form
+        spec.component: (Canonicalize(optional=True),)
+        for spec in family.components
     }
     names = {str(component): component for component in chains}
     for name, specs in loaded.recipe.passes.items():

@@ -8,6 +8,7 @@ from latentc.passes.base import Pass
 from latentc.passes.quantize_int4 import QuantizeInt4
 from latentc.passes.split_low_rank import SplitLowRank
 from latentc.recipes.families.flux import FLUX
+from latentc.recipes.families.qwen_image import QWEN_IMAGE
 from latentc.recipes.families.stable_diffusion import STABLE_DIFFUSION
 from latentc.recipes.family import Component
 from latentc.recipes.load import LoadedRecipe, load_recipe
@@ -37,6 +38,13 @@ def test_denoiser_means_the_family_s_own(tmp_path: Path) -> None:
     assert texts(chains[Component.UNET]) == ["canonicalize", "split-low-rank", "quantize-int4"]
     assert texts(chains[Component.VAE_DECODER]) == ["canonicalize"]
     assert texts(passes_of(loaded(tmp_path), FLUX)[Component.TRANSFORMER])[-1] == "quantize-int4"
+
+
+def test_what_the_recipe_does_not_mention_may_have_no_linears(tmp_path: Path) -> None:
+    """Qwen-Image's VAE is convolutions alone."""
+    chains = passes_of(loaded(tmp_path), QWEN_IMAGE)
+    assert [one.optional for one in chains[Component.VAE_DECODER]] == [True]
+    assert not chains[Component.TRANSFORMER][0].optional, "what it does mention has to do something"
 
 
 def skips(chain: tuple[Pass, ...]) -> list[tuple[str, ...]]:
