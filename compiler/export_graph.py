@@ -20,7 +20,7 @@ from latentc.compiler.tidy_graph import tidy_graph
 from latentc.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from latentc.recipes.family import TensorSpec
 
@@ -50,34 +50,27 @@ def graph_of(flat: FlatComponent, name: str) -> ir.Model:
     flat, buffers = on_meta(flat)
     if sizes is not None:
         try:
-            return _opened(flat, buffers, name, sizes)
+            fixed = flat.sized(sizes.sizes)
+            return _traced(fixed, buffers, name, open_up=lambda graph: open_graph(graph, flat.inputs, sizes))
         except (torch.onnx.errors.OnnxExporterError, NotOpen) as error:
             _LOG.debug("%s is traced with symbols: %s", name, error)
     try:
-        model = _traced(flat, tuple(_dynamic_axes(tensor) for tensor in flat.inputs))
+        return _traced(flat, buffers, name)
     except torch.onnx.errors.OnnxExporterError as error:
         reason: BaseException = error
         while reason.__cause__ is not None:
             reason = reason.__cause__
         raise InternalError(name, f"torch cannot export it: {type(reason).__name__}: {reason}") from error
-    _settle(model, flat, buffers, name)
-    tidy_graph(model)
-    _name_axes(model, flat)
-    return model
 
 
-def _opened(
-    flat: FlatComponent, buffers: Mapping[str, torch.Tensor], name: str, sizes: OpenSizes
+def _traced(
+    flat: FlatComponent,
+    buffers: Mapping[str, torch.Tensor],
+    name: str,
+    open_up: Callable[[ir.Graph], None] | None = None,
 ) -> ir.Model:
-    """Trace at fixed sizes, which is several times as fast, and give the graph its axes back."""
-    model = _traced(flat.sized(sizes.sizes), None)
-    _settle(model, flat, buffers, name)
-    tidy_graph(model, lambda graph: open_graph(graph, flat.inputs, sizes))
-    _name_axes(model, flat)
-    return model
-
-
-def _traced(flat: FlatComponent, dynamic: tuple[dict[int, str], ...] | None) -> ir.Model:
+    """Trace ``flat`` with a symbol for each axis, or at fixed sizes where ``open_up`` gives axes back."""
+    dynamic = None if open_up is not None else tuple(_dynamic_axes(tensor) for tensor in flat.inputs)
     with _quiet():
         program = torch.onnx.export(
             flat.module,
@@ -95,17 +88,11 @@ def _traced(flat: FlatComponent, dynamic: tuple[dict[int, str], ...] | None) -> 
             },
         )
     if program is None:
-        raise InternalError("torch.onnx", "the exporter returned nothing")
-    return program.model
-
-
-def _settle(model: ir.Model, flat: FlatComponent, buffers: Mapping[str, torch.Tensor], name: str) -> None:
+        raise InternalError(name, "the exporter returned nothing")
+    model = program.model
     _weights_to_inputs(model.graph, buffers, flat.module.state_dict().keys())
     _forget_the_tracer(model, name)
-
-
-def _name_axes(model: ir.Model, flat: FlatComponent) -> None:
-    """Call the outputs' axes, and the inputs', as the component's spec does."""
+    tidy_graph(model, open_up)
     for value, tensor in (
         *zip(model.graph.inputs, flat.inputs, strict=False),
         *zip(model.graph.outputs, flat.outputs, strict=True),
@@ -116,6 +103,7 @@ def _name_axes(model: ir.Model, flat: FlatComponent) -> None:
                 for axis, size in zip(tensor.axes, value.shape or (), strict=True)
             ]
         )
+    return model
 
 
 def _dynamic_axes(tensor: TensorSpec) -> dict[int, str]:

@@ -21,6 +21,8 @@ from onnx_ir.passes.common import (
     RemoveUnusedOpsetsPass,
 )
 
+from latentc.passes.weights import initializer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -108,13 +110,7 @@ def _settle_reshapes(graph: ir.Graph) -> None:
         if shape is None:
             continue
         name = f"{node.outputs[0].name}_shape"
-        constant = ir.Value(
-            name=name,
-            shape=ir.Shape([len(shape)]),
-            type=ir.TensorType(ir.DataType.INT64),
-            const_value=ir.tensor(np.array(shape, dtype=np.int64), name=name),
-        )
-        graph.register_initializer(constant)
+        constant = initializer(graph, name, ir.tensor(np.array(shape, dtype=np.int64)))
         node.replace_input_with(1, constant)
         node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
 

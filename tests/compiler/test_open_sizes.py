@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -65,6 +66,9 @@ def test_sums_and_paddings_are_told_from_products() -> None:
     assert text_of(sizes.extent(B * (T + h))) == "B*T + B*h"
     assert text_of(sizes.extent(h * h // 4)) == "h*h/4"
     assert text_of(sizes.extent(h + 1)) == "h + 1"
+    assert text_of(sizes.extent(h + 2)) == "h + 2", "padded twice"
+    assert text_of(sizes.extent(T + h)) == "T + h"
+    assert text_of(sizes.extent(2 * T + h)) == "2*T + h", "beside what stands side by side"
     assert text_of(sizes.extent(320)) == "320"
     assert not sizes.is_open(320)
 
@@ -155,9 +159,9 @@ def test_the_graph_is_right_at_other_sizes(
     traces: list[bool] = []
     traced = export_graph._traced
 
-    def counted(flat: FlatComponent, dynamic: tuple[dict[int, str], ...] | None) -> ir.Model:
-        traces.append(dynamic is None)
-        return traced(flat, dynamic)
+    def counted(*arguments: Any, **options: Any) -> ir.Model:
+        traces.append("open_up" in options)
+        return traced(*arguments, **options)
 
     monkeypatch.setattr(export_graph, "_traced", counted)
     module = Flat(forward).eval().requires_grad_(False)
